@@ -1,0 +1,373 @@
+"""The nine kinds of part that every method is written in, and what they meet.
+
+Called once:            Transform (rows -> rows), Edit (weights -> weights), Metric (model -> measurement).
+Made into an update:    Sampler (what it sees), Loss (what its outputs should be), Penalty (where its weights should stay),
+                        Trainable (what may move), GradientTransform (how a gradient becomes a step), Schedule (any knob in time).
+
+A part is a frozen dataclass of knobs, or a function whose keyword-only arguments are its knobs (`regraft.core.define`): that is
+its config, its repr and its record. What it learns while running lives in the object that `begin` returns, never in the part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regraft.core.errors import RegraftError
+from regraft.core.rows import Rows
+
+Weights: TypeAlias = Mapping[str, Tensor]
+Grads: TypeAlias = dict[str, Tensor]
+
+
+class Progress(NamedTuple):
+    """Where an update stands: optimizer steps done, steps planned, tokens (or rows) read."""
+
+    step: int
+    total: int
+    tokens: int = 0
+
+    @property
+    def share(self) -> float:
+        """The part of the steps that is done, in [0, 1]."""
+        return self.step / self.total if self.total else 1.0
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor of a model under its canonical name, which adapters and wrappers do not change."""
+
+    name: str
+    tensor: Tensor
+    kind: Literal["base", "adapter"]
+    role: str
+    depth: int | None
+
+
+@dataclass(frozen=True)
+class Out:
+    """One forward pass.
+
+    `logits` [rows, classes] or [rows, places, classes]; `targets` and `counts` without the last axis. `counts` says how much
+    each target counts (0: not at all); None: each counts one. `features`: what the last layer reads, where the family has it.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    counts: Tensor | None = None
+    features: Tensor | None = None
+
+
+class Model(Protocol):
+    """What the house asks of any network: one adapter per family, never one per method."""
+
+    module: nn.Module
+
+    def read(self, rows: Rows) -> Out: ...
+    def sizes(self, rows: Rows) -> Tensor | None:
+        """How much the targets of each row count, [rows], without a forward pass; None: each row counts one."""
+        ...
+
+    def slots(self) -> list[Slot]: ...
+    def weights(self) -> Weights:
+        """Effective weights by canonical name, differentiable."""
+        ...
+
+    def load(self, weights: Weights) -> None: ...
+    def copy(self) -> Model:
+        """A frozen copy in evaluation mode."""
+        ...
+
+
+class View:
+    """One model reading one batch. Every output is computed once, however many losses ask for it."""
+
+    def __init__(self, model: Model, rows: Rows, others: Mapping[str, Model]) -> None:
+        self.model, self.rows, self._others = model, rows, others
+        self._by: dict[str, View] = {}
+
+    @cached_property
+    def out(self) -> Out:
+        return self.model.read(self.rows)
+
+    @property
+    def logits(self) -> Tensor:
+        return self.out.logits
+
+    @property
+    def targets(self) -> Tensor:
+        return self.out.targets
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """Log-probabilities of all classes, shaped as the logits."""
+        return self.out.logits.log_softmax(-1)
+
+    @cached_property
+    def target_nll(self) -> Tensor:
+        """Negative log-likelihood of every target in nats, shaped as the targets."""
+        out = self.out
+        if out.logits.dim() == 2:
+            return F.cross_entropy(out.logits, out.targets, reduction="none")
+        flat = F.cross_entropy(out.logits.flatten(0, -2), out.targets.flatten(), reduction="none")
+        return flat.view_as(out.targets)
+
+    @cached_property
+    def nll(self) -> Tensor:
+        """Mean negative log-likelihood of each row's counted targets in nats, [rows]; 0 for a row that has none."""
+        each, counts = self.target_nll, self.out.counts
+        if counts is None:
+            return each if each.dim() == 1 else each.flatten(1).mean(1)
+        counts = counts.to(each.dtype).flatten(1)
+        return (each.flatten(1) * counts).sum(1) / counts.sum(1).clamp(min=torch.finfo(each.dtype).tiny)
+
+    @cached_property
+    def size(self) -> Tensor | None:
+        """How much each row's targets count, [rows]; None: one each. No forward pass."""
+        return self.model.sizes(self.rows)
+
+    def by(self, role: str) -> View:
+        """The same rows as another model sees them, without gradient: `before`, `teacher`, `reference`."""
+        if role not in self._by:
+            if role not in self._others:
+                raise RegraftError(f"no model in the role {role!r}; there are {sorted(self._others)}")
+            self._by[role] = _Still(self._others[role], self.rows, self._others)
+        return self._by[role]
+
+    def part(self, span: slice) -> View:
+        """The rows of one feed, cut out of what was computed for the whole batch."""
+        return _Part(self, span)
+
+
+class _Still(View):
+    """A view without gradient."""
+
+    @cached_property
+    def out(self) -> Out:
+        with torch.no_grad():
+            return self.model.read(self.rows)
+
+
+class _Part(View):
+    def __init__(self, whole: View, span: slice) -> None:
+        super().__init__(whole.model, whole.rows.take(span), whole._others)
+        self.whole, self.span = whole, span
+
+    @cached_property
+    def out(self) -> Out:
+        o = self.whole.out
+        return Out(*(None if t is None else t[self.span] for t in (o.logits, o.targets, o.counts, o.features)))  # type: ignore[arg-type]
+
+    @cached_property
+    def target_nll(self) -> Tensor:
+        return self.whole.target_nll[self.span]
+
+    def by(self, role: str) -> View:
+        return self._by.setdefault(role, _Part(self.whole.by(role), self.span))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to one feed's rows in one whole optimizer step: the only way a sampler or controller hears back.
+
+    `losses`: detached value per row [rows] of every loss that read the feed, by the part's repr. Nothing is computed for an
+    outcome, and none is made unless a part of the plan observes.
+    """
+
+    feed: str
+    rows: Rows
+    losses: Mapping[str, Tensor]
+    progress: Progress
+
+
+@dataclass
+class Context:
+    """All a part may see.
+
+    `rng` is the part's own generator, seeded by the run and the part: adding a part moves nobody else's dice. `memory` is what
+    parts left in earlier updates, by name. `gradient(rows, loss)`: the gradient of the pooled mean of `loss` on `rows` at the
+    weights as they stand. `again()`: this step's whole gradient once more, at the weights as they stand.
+    """
+
+    models: Mapping[str, Model]
+    data: Mapping[str, Rows]
+    memory: Mapping[str, Any]
+    rng: torch.Generator
+    progress: Callable[[], Progress]
+    gradient: Callable[[Rows, Loss], Grads] = field(repr=False)
+    again: Callable[[], Grads] = field(repr=False)
+
+    def rows(self, name: str) -> Rows:
+        """The named rows, or an error that lists the names there are."""
+        if name not in self.data:
+            raise RegraftError(f"no rows named {name!r}; there are {sorted(self.data)}")
+        return self.data[name]
+
+
+class Stateful:
+    """What a running part remembers: the attributes named in `state`, saved in every checkpoint and given back on resume.
+
+    An attribute may be a tensor, a torch.Generator, another Stateful, a number, a string, None, or a list, tuple or dict of such.
+    """
+
+    state: ClassVar[tuple[str, ...]] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: _frozen(getattr(self, name)) for name in self.state}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        for name in self.state:
+            now = getattr(self, name)
+            if isinstance(now, torch.Generator):
+                now.set_state(saved[name])
+            elif isinstance(now, Stateful):
+                now.load_state_dict(saved[name])
+            else:
+                setattr(self, name, saved[name])
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    return value.state_dict() if isinstance(value, Stateful) else value
+
+
+# --- called once -------------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """Rows in, rows out: make, score, label, choose."""
+
+    def __call__(self, rows: Rows, ctx: Context) -> Rows: ...
+
+
+@runtime_checkable
+class Edit(Protocol):
+    """Weights in, weights out, without training: merge, prune, dampen, grow, quantise."""
+
+    def __call__(self, weights: Weights, ctx: Context) -> Weights: ...
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a metric saw: numbers by name, and tables that the next part or the report may use (JSON values)."""
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Numbers for the gate, tables for the next part."""
+
+    def __call__(self, model: Model, ctx: Context) -> Measurement: ...
+
+
+# --- made into an update -----------------------------------------------------------------------------------------------------
+
+
+class SamplerRun(Protocol):
+    def draw(self, count: int) -> Rows:
+        """The next `count` rows; fewer, or none, when it has no more."""
+        ...
+
+
+class LossRun(Protocol):
+    """An output-space objective: what the model should say on these rows.
+
+    `weight` is known without a forward pass, so the pooled mean of the whole step, sum w l / sum w, does not depend on how the
+    step is cut into micro-batches, feeds or processes.
+    """
+
+    def loss(self, view: View) -> Tensor:
+        """One value per row, [rows]."""
+        ...
+
+    def weight(self, view: View) -> Tensor | None:
+        """How much each row counts, [rows]; None: one each."""
+        ...
+
+
+class PenaltyRun(Protocol):
+    """A weight-space objective, charged once per optimizer step."""
+
+    def penalty(self, weights: Weights) -> Tensor: ...
+
+
+class TrainableRun(Protocol):
+    """What may move: a factor on each tensor's (or entry's) step. Factors of several trainables multiply; 0 is frozen."""
+
+    def install(self, model: Model) -> None: ...
+    def multiplier(self, slot: Slot) -> float | Tensor: ...
+    def fold(self, model: Model) -> None: ...
+
+
+class GradientRun(Protocol):
+    """How a gradient becomes a step. Gradient transforms run in plan order, and that is all the order there is."""
+
+    def update(self, grads: Grads) -> Grads: ...
+
+
+@runtime_checkable
+class Projects(Protocol):
+    """A gradient transform that also says where a step may land. `before` and `after` are one tensor around the step."""
+
+    def project(self, name: str, before: Tensor, after: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Observes(Protocol):
+    """A running part that hears how each step went."""
+
+    def observe(self, outcome: Outcome) -> None: ...
+
+
+@runtime_checkable
+class Leaves(Protocol):
+    """A running part that leaves something in the version for the next update: importance, a basis, a buffer."""
+
+    def leave(self) -> Mapping[str, Any]: ...
+
+
+ScheduleRun: TypeAlias = Callable[[Progress], float]
+
+
+class Sampler(Protocol):
+    def begin(self, ctx: Context) -> SamplerRun: ...
+
+
+class Loss(Protocol):
+    def begin(self, ctx: Context) -> LossRun: ...
+
+
+class Penalty(Protocol):
+    def begin(self, ctx: Context) -> PenaltyRun: ...
+
+
+class Trainable(Protocol):
+    def begin(self, ctx: Context) -> TrainableRun: ...
+
+
+class GradientTransform(Protocol):
+    def begin(self, ctx: Context) -> GradientRun: ...
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """A knob in time. A schedule that ends in a branch of its own (annealing) names the last step before it in `master`."""
+
+    def begin(self, ctx: Context) -> ScheduleRun: ...
+
+
+@runtime_checkable
+class Branches(Protocol):
+    """A running schedule that anneals a branch off the trunk: the weights after `master_step` steps start the next update."""
+
+    def master_step(self, total: int) -> int: ...
