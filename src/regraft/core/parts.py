@@ -74,6 +74,10 @@ class Model(Protocol):
         """How much the targets of each row count, [rows], without a forward pass; None: each row counts one."""
         ...
 
+    def cost(self, rows: Rows) -> int:
+        """How many tokens a forward pass over the rows reads; rows, where a row has no tokens."""
+        ...
+
     def slots(self) -> list[Slot]: ...
     def weights(self) -> Weights:
         """Effective weights by canonical name, differentiable."""

@@ -1,0 +1,38 @@
+"""Losses of a model on held-out rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.core.parts import View
+from regraft.core.rows import Rows
+
+BATCH_TOKENS = 8192
+
+
+@torch.no_grad()
+def row_nll(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Mean negative log-likelihood of each row in nats and what the row weighs, both float64 [rows], in evaluation mode."""
+    training = model.module.training
+    model.module.eval()
+    values, weights = [], []
+    try:
+        each = max(1, BATCH_TOKENS // model.cost(rows.take(slice(0, 1))))
+        for start in range(0, rows.count, each):
+            view = View(model, rows.take(slice(start, start + each)).to(model.device), {})
+            values.append(view.nll.double().cpu())
+            weights.append(torch.ones(view.rows.count).double() if view.size is None else view.size.double().cpu())
+    finally:
+        model.module.train(training)
+    return torch.cat(values), torch.cat(weights)
+
+
+def mean_nll(model: Any, rows: Rows) -> float:
+    """Mean negative log-likelihood of all counted targets in nats; 0 for no rows."""
+    if not rows.count:
+        return 0.0
+    values, weights = row_nll(model, rows)
+    return float((values * weights).sum() / weights.sum().clamp(min=1e-12))

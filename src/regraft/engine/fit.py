@@ -1,0 +1,655 @@
+"""The loop: minimise a plan over a model. It names no method, and does nothing that the plan did not ask for.
+
+    w <- argmin  sum_k a_k(t) sum_r v_r m_kr l_k(r; w) / sum_r v_r m_kr   +   sum_j b_j(t) P_j(w)
+
+with l_k a loss and m_k its weight per row, v_r the rows' own `weight`, P_j a penalty, each pooled over the whole step: feeds,
+micro-batches and processes cannot change the objective. Each gradient passes through the plan's gradient transforms, each tensor
+moves by its trainables' factor, and every knob may be a schedule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import Diverged, Interrupted, RegraftError
+from regraft.core.parts import (
+    Branches,
+    Context,
+    Grads,
+    Leaves,
+    Loss,
+    LossRun,
+    Model,
+    Observes,
+    Outcome,
+    Progress,
+    Projects,
+    ScheduleRun,
+    Stateful,
+    View,
+)
+from regraft.core.plan import Feed, Knob, Plan, Weighted
+from regraft.core.rows import Rows
+from regraft.engine import checkpoint
+from regraft.engine.evaluate import mean_nll
+from regraft.engine.processes import Processes
+from regraft.engine.training import Training, make_optimizer
+
+
+class Meter(Protocol):
+    """Counts what a run spends."""
+
+    def add(self, *, rows: int, tokens: int, updates: int) -> None: ...
+
+
+@dataclass
+class Fitted:
+    """What a run leaves.
+
+    Attributes:
+        memory: what the plan's parts leave for the next update.
+        curve: one record every `log_every` steps: step, tokens, lr, mean loss per part, `held/<name>` per monitor.
+        seen: per feed, which rows of its source were read (bool, by the rows' `row` column).
+        trunk: weights and optimizer state at the point where the schedule branched off to anneal, or None.
+        optimizer: the optimizer's state at the end.
+    """
+
+    memory: dict[str, Any] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seen: dict[str, Tensor] = field(default_factory=dict)
+    trunk: dict[str, Any] | None = None
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    tokens: int = 0
+
+
+def fit(
+    model: Any,
+    plan: Plan,
+    data: Mapping[str, Rows],
+    training: Training,
+    *,
+    others: Mapping[str, Model] | None = None,
+    memory: Mapping[str, Any] | None = None,
+    optimizer_state: Mapping[str, Any] | None = None,
+    monitors: Mapping[str, Rows] | None = None,
+    monitor_every: int = 50,
+    folder: Path | None = None,
+    processes: Processes | None = None,
+    meter: Meter | None = None,
+    on_record: Callable[[dict[str, float]], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> Fitted:
+    """Minimises `plan` over `model` in place.
+
+    Args:
+        data: the named rows that samplers draw from.
+        others: models that losses may ask for by role; `before` is there by itself.
+        memory: what earlier updates left.
+        optimizer_state: the state to begin with, as an earlier run's trunk holds it.
+        monitors: rows whose mean loss is measured before the first step, every `monitor_every` steps and at the end.
+        folder: where checkpoints are kept; a run that finds one of its own there goes on from it.
+        on_record: called with each record of the curve.
+
+    Raises:
+        Diverged: a loss is not finite or exploded; the newest checkpoint is from before.
+        Interrupted: Ctrl-C; a checkpoint was written first.
+    """
+    run = _Run(model, plan, data, training, others or {}, memory or {}, processes or Processes())
+    if optimizer_state:
+        run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": dict(optimizer_state["state"])})
+    if folder is not None:
+        saved, damage = checkpoint.newest(folder)
+        for error in damage:
+            (on_notice or print)(f"{error}; the checkpoint before it serves")
+        if saved is not None:
+            run.load_state_dict(saved)
+    watch = _Watch(run, monitors or {}, monitor_every, on_record)
+    with _Stop(active=folder is not None) as stop:
+        if run.step == 0:
+            watch.before()
+        kept = time.monotonic()
+        while run.step < training.steps:
+            if not run.advance(meter):
+                break
+            ended = run.step == training.steps
+            if ended or run.step % training.log_every == 0 or watch.due():
+                watch.record(ended)
+            if folder is not None and not ended and (stop.asked or time.monotonic() - kept >= training.checkpoint_seconds):
+                if run.step % training.log_every:
+                    watch.record(False)
+                if run.processes.rank == 0:
+                    checkpoint.save(folder, run.step, run.state_dict())
+                kept = time.monotonic()
+            if stop.asked and not ended:
+                raise Interrupted(f"stopped at step {run.step} of {training.steps}", do="Go on with --resume")
+    return run.finish()
+
+
+class _Roles(Mapping[str, Any]):
+    """Models by role. `before` is copied the first time somebody asks, which must be before the first step."""
+
+    def __init__(self, model: Any, others: Mapping[str, Model]) -> None:
+        self._models: dict[str, Any] = {"student": model, **others}
+        self.moved = False
+
+    def __getitem__(self, role: str) -> Any:
+        if role == "before" and role not in self._models:
+            if self.moved:
+                raise RegraftError("a part asks for the model `before` only after the first step", do="Ask for it in `begin`")
+            self._models[role] = self._models["student"].copy()
+        return self._models[role]
+
+    def __contains__(self, role: object) -> bool:
+        return role == "before" or role in self._models
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._models, "before": None})
+
+    def __len__(self) -> int:
+        return len(self._models | {"before": None})
+
+
+@dataclass
+class _Term:
+    """A loss at work: its part, its running object, the feeds it reads, its weight in time, its means."""
+
+    name: str
+    run: LossRun
+    on: tuple[str, ...]
+    weight: ScheduleRun | float
+    means: _Means = field(default_factory=lambda: _Means())
+
+
+class _Means(Stateful):
+    """Weighted sums of a loss since the last record, in all and by feed.
+
+    While the batch is laid out alike, one addition of the rows' values per step is all it costs; rows are told apart by feed
+    when the layout changes or somebody asks.
+    """
+
+    state = ("sums",)
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[Tensor]] = {}
+        self.layout: list[tuple[str, slice]] = []
+        self.values: Tensor | None = None
+        self.weights: Tensor | None = None
+        self.steps = 0
+
+    def add(self, values: Tensor, weight: Tensor | None, layout: list[tuple[str, slice]]) -> None:
+        weighted = values.detach() if weight is None else values.detach() * weight
+        if layout != self.layout or (weight is None) != (self.weights is None) or self.values is None:
+            self.flush()
+            self.layout, self.values, self.weights, self.steps = layout, weighted, weight, 1
+            return
+        self.values = self.values + weighted
+        self.weights = None if weight is None or self.weights is None else self.weights + weight
+        self.steps += 1
+
+    def flush(self) -> None:
+        if self.values is None:
+            return
+        values, weights = self.values, self.weights
+        for feed, span in self.layout:
+            rows = values[span]
+            weight = rows.new_tensor(float(len(rows) * self.steps)) if weights is None else weights[span].sum().to(rows.dtype)
+            total = torch.stack([rows.sum(), weight]).double()
+            self.sums[feed] = [total if feed not in self.sums else self.sums[feed][0] + total]
+        self.values = self.weights = None
+
+    def take(self, processes: Processes) -> dict[str, float]:
+        """Mean by feed, and under the empty name over all feeds; starts again from nothing."""
+        self.flush()
+        found = {feed: processes.total(total) for feed, [total] in self.sums.items()}
+        self.sums = {}
+        pairs = {feed: t.tolist() for feed, t in found.items() if isinstance(t, Tensor)}
+        if pairs:
+            pairs[""] = [sum(v for v, _ in pairs.values()), sum(w for _, w in pairs.values())]
+        return {feed: value / weight if weight else 0.0 for feed, (value, weight) in pairs.items()}
+
+
+class _Run:
+    """The state of one run and one step of it."""
+
+    def __init__(
+        self,
+        model: Any,
+        plan: Plan,
+        data: Mapping[str, Rows],
+        training: Training,
+        others: Mapping[str, Model],
+        memory: Mapping[str, Any],
+        processes: Processes,
+    ) -> None:
+        if not plan.feeds:
+            raise RegraftError("the plan has no feed: nothing to learn from")
+        if not plan.losses:
+            raise RegraftError("the plan has no loss: nothing to minimise")
+        self.model, self.plan, self.data, self.training, self.processes = model, plan, data, training, processes
+        self.roles, self.memory = _Roles(model, others), memory
+        self.step = self.tokens = 0
+        self.curve: list[dict[str, float]] = []
+        self.seen: dict[str, Tensor] = {}
+        self.trunk: dict[str, Any] | None = None
+        self.carry: dict[str, float] = {}
+        self.drawn: list[tuple[str, Rows]] = []
+        self.parts: dict[Any, tuple[str, Any]] = {}
+        self.names: Counter[str] = Counter()
+
+        self.trainables = [self.begin(t) for t in plan.trainables]
+        for t in self.trainables:
+            t.install(model)
+        self._choose_moving()
+        self.samplers = {f.name: self.begin(f.sampler) for f in plan.feeds}
+        self.shares = {f.name: None if f.share is None else self._knob(f.share) for f in plan.feeds}
+        present = [w for w in plan.losses if w.weight != 0]
+        self.terms = [_Term(repr(w.part), self.begin(w.part), w.on, self._knob(w.weight)) for w in present]
+        self.penalties = [(self.begin(w.part), self._knob(w.weight)) for w in plan.penalties if w.weight != 0]
+        self.gradients = [self.begin(g) for g in plan.gradients]
+        self.projects = [g for g in self.gradients if isinstance(g, Projects)]
+        self.lr: ScheduleRun | None = None if plan.lr is None else self.begin(plan.lr)
+        self.master = self.lr.master_step(training.steps) if isinstance(self.lr, Branches) else -1
+        self.observers = [run for _, run in self.parts.values() if isinstance(run, Observes)]
+        self.optimizer = make_optimizer(training, self.moving, self.factors)
+        if training.compile:
+            model.runner = torch.compile(model.runner)
+        model.module.train()
+
+    # --- beginning ---------------------------------------------------------------------------------------------------------
+
+    def begin(self, part: Any) -> Any:
+        """The part at work. Equal parts are begun once: a method that fills two places of a plan is one object."""
+        if part not in self.parts:
+            kind = getattr(part, "name", type(part).__name__)
+            name = f"{kind}/{self.names[kind]}"
+            self.names[kind] += 1
+            self.parts[part] = (name, part.begin(self.context(name)))
+        return self.parts[part][1]
+
+    def context(self, name: str) -> Context:
+        seed = int.from_bytes(hashlib.sha256(f"{self.training.seed}/{name}".encode()).digest()[:7], "big")
+        dice = torch.Generator().manual_seed(seed)
+        return Context(self.roles, self.data, self.memory, dice, self.progress, self.gradient_of, self.again)
+
+    def progress(self) -> Progress:
+        return Progress(self.step, self.training.steps, self.tokens)
+
+    def _knob(self, knob: Knob) -> ScheduleRun | float:
+        return float(knob) if isinstance(knob, float | int) else self.begin(knob)
+
+    def _value(self, knob: ScheduleRun | float) -> float:
+        return knob if isinstance(knob, float) else knob(self.progress())
+
+    def _choose_moving(self) -> None:
+        """Which tensors may move: a scalar factor scales the learning rate, a tensor scales the step entry by entry."""
+        self.moving: dict[str, Tensor] = {}
+        self.factors: dict[str, float] = {}
+        self.entries: dict[str, Tensor] = {}
+        for slot in self.model.slots():
+            factor: float | Tensor = 1.0
+            for t in self.trainables:
+                factor = factor * t.multiplier(slot)
+            moves = bool(factor.any()) if isinstance(factor, Tensor) else factor != 0
+            slot.tensor.requires_grad_(moves and slot.tensor.is_floating_point())
+            if not slot.tensor.requires_grad:
+                continue
+            self.moving[slot.name], self.factors[slot.name] = slot.tensor, 1.0
+            if isinstance(factor, Tensor):
+                self.entries[slot.name] = factor.to(slot.tensor)
+            else:
+                self.factors[slot.name] = factor
+        if not self.moving:
+            raise RegraftError("the plan's trainables leave no tensor that may move")
+
+    # --- one step ----------------------------------------------------------------------------------------------------------
+
+    def advance(self, meter: Meter | None) -> bool:
+        """One optimizer step; False when no feed has rows left."""
+        if self.step == self.master:
+            self.trunk = {"weights": _clone(self.model.state()), "optimizer": _clone(self.optimizer.state_dict())}
+        self.drawn = self._draw()
+        if not self.drawn:
+            return False
+        if self.lr is not None:
+            factor = self.lr(self.progress())
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.training.lr * group["factor"] * factor
+        outcomes = self._backward()
+        if self.gradients:
+            grads = {n: p.grad for n, p in self.moving.items() if p.grad is not None}
+            for g in self.gradients:
+                grads = g.update(grads)
+            for n, p in self.moving.items():
+                p.grad = grads.get(n)
+        if self.training.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.moving.values(), self.training.clip)
+        self.roles.moved = True
+        if self.projects or self.entries:
+            self._land()
+        else:
+            self.optimizer.step()
+        rows = sum(r.count for _, r in self.drawn)
+        tokens = sum(self.model.cost(r) for _, r in self.drawn)
+        self.tokens += tokens
+        if meter is not None:
+            meter.add(rows=rows, tokens=tokens, updates=1)
+        for name, drawn in self.drawn:
+            if "row" in drawn:
+                self._mark(name, drawn["row"])
+        for outcome in outcomes:
+            for observer in self.observers:
+                observer.observe(outcome)
+        self.step += 1
+        return True
+
+    def _draw(self) -> list[tuple[str, Rows]]:
+        """The step's rows by feed. Shares are exact over time: what rounding keeps back in one step is drawn in a later one."""
+        batch, feeds = self.training.batch, self.plan.feeds
+        if len(feeds) == 1 and self.shares[feeds[0].name] is None:
+            return _some([(feeds[0], self.samplers[feeds[0].name].draw(batch))])
+        for f in feeds:
+            if f.solo and (rows := self.samplers[f.name].draw(batch)).count:
+                return [(f.name, rows)]
+        open_feeds = [f for f in feeds if not f.solo]
+        counts: dict[str, int] = {}
+        for f in open_feeds:
+            if (share := self.shares[f.name]) is not None:
+                wanted = self.carry.get(f.name, 0.0) + batch * self._value(share)
+                counts[f.name] = min(int(wanted + 1e-9), batch - sum(counts.values()))
+                self.carry[f.name] = wanted - counts[f.name]
+        free = [f for f in open_feeds if f.name not in counts]
+        left = batch - sum(counts.values())
+        for i, f in enumerate(free):
+            counts[f.name] = left * (i + 1) // len(free) - left * i // len(free)
+        return _some([(f, self.samplers[f.name].draw(counts[f.name])) for f in open_feeds if counts[f.name]])
+
+    def _backward(self, listen: bool = True) -> list[Outcome]:
+        """Fills the gradients with those of the whole step: every loss on the feeds it reads, every penalty once."""
+        for p in self.moving.values():
+            p.grad = None
+        views = list(self._views())
+        terms = [(t, s, [_reads(t, *v) for v in views]) for t in self.terms if (s := self._value(t.weight))]
+        totals = [self.processes.total(_total(t.run, each)) for t, _, each in terms]
+        heard: dict[str, dict[str, list[Tensor]]] = {}
+        for i in range(len(views)):
+            bill: Tensor | None = None
+            with self._precision():
+                for (term, strength, each), total in zip(terms, totals, strict=True):
+                    for view, spans in each[i]:
+                        values, weight = term.run.loss(view), _row_weight(term.run, view)
+                        pooled = _pool(values, weight, total)
+                        share = pooled if strength == 1.0 else strength * pooled
+                        bill = share if bill is None else bill + share
+                        if listen:
+                            term.means.add(values, weight, spans)
+                        for feed, span in spans if self.observers else ():
+                            heard.setdefault(feed, {}).setdefault(term.name, []).append(values.detach()[span])
+            if bill is not None and bill.requires_grad:
+                with self.processes.hold(self.model.runner, last=i == len(views) - 1):
+                    (bill * self.processes.size if self.processes.size > 1 else bill).backward()
+        if self.penalties:
+            weights = self.model.weights()
+            for run, knob in self.penalties:
+                if (strength := self._value(knob)) and (value := run.penalty(weights)).requires_grad:
+                    (strength * value).backward()
+        return self._outcomes(heard) if self.observers else []
+
+    def _views(self) -> Iterator[tuple[View, list[tuple[str, slice]]]]:
+        """The step's forward passes: feeds of one schema are read together, cut into micro-batches."""
+        tables: dict[Any, list[tuple[str, Rows]]] = {}
+        for name, rows in self.drawn:
+            tables.setdefault(rows.schema if len(self.drawn) > 1 else None, []).append((name, rows))
+        device = self.model.device
+        for feeds in tables.values():
+            whole = Rows.join(r for _, r in feeds)
+            mine = self.processes.share(whole)
+            bounds = _bounds(feeds, whole.count, self.processes)
+            size = self.training.micro_batch or mine.count
+            for start in range(0, mine.count, size):
+                stop = min(start + size, mine.count)
+                spans = [
+                    (n, slice(max(a, start) - start, min(b, stop) - start)) for n, a, b in bounds if a < stop and b > start
+                ]
+                rows = mine if stop - start == mine.count else mine.take(slice(start, stop))
+                yield View(self.model, rows.to(device) if device.type != "cpu" else rows, self.roles), spans
+
+    def _outcomes(self, heard: Mapping[str, Mapping[str, Sequence[Tensor]]]) -> list[Outcome]:
+        whole = {f: {n: self.processes.gather(torch.cat(list(v))) for n, v in each.items()} for f, each in heard.items()}
+        return [Outcome(name, rows, whole.get(name, {}), self.progress()) for name, rows in self.drawn]
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.training.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.model.device.type, torch.bfloat16)
+
+    @torch.no_grad()
+    def _land(self) -> None:
+        """The optimizer's step, and where it may land."""
+        before = {n: p.detach().clone() for n, p in self.moving.items()}
+        self.optimizer.step()
+        for name, old in before.items():
+            tensor = self.moving[name]
+            new = tensor.detach()
+            for g in self.projects:
+                new = g.project(name, old, new)
+            if name in self.entries:
+                new = torch.where(self.entries[name] != 0, old + self.entries[name] * (new - old), old)
+            if new is not tensor:
+                tensor.copy_(new)
+
+    def _mark(self, name: str, rows: Tensor) -> None:
+        seen = self.seen.get(name)
+        size = max(int(rows.max()) + 1, 0 if seen is None else len(seen))
+        if seen is None or len(seen) < size:
+            grown = torch.zeros(max(size, 2 * (0 if seen is None else len(seen))), dtype=torch.bool)
+            if seen is not None:
+                grown[: len(seen)] = seen
+            seen = self.seen[name] = grown
+        seen[rows] = True
+
+    # --- what parts may ask for --------------------------------------------------------------------------------------------
+
+    def gradient_of(self, rows: Rows, loss: Loss) -> Grads:
+        run = loss.begin(self.context("gradient"))
+        view = View(self.model, rows, self.roles)
+        value = _pool(run.loss(view), _row_weight(run, view), _total(run, [[(view, None)]]))
+        grads = torch.autograd.grad(value, list(self.moving.values()), allow_unused=True)
+        return {n: g for n, g in zip(self.moving, grads, strict=True) if g is not None}
+
+    def again(self) -> Grads:
+        kept = {n: p.grad for n, p in self.moving.items()}
+        self._backward(listen=False)
+        grads = {n: p.grad for n, p in self.moving.items() if p.grad is not None}
+        for n, p in self.moving.items():
+            p.grad = kept[n]
+        return grads
+
+    # --- state -------------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        for t in self.terms:
+            t.means.flush()
+        return {
+            "progress": [self.step, self.tokens],
+            "model": self.model.state(),
+            "optimizer": self.optimizer.state_dict(),
+            "parts": {name: run.state_dict() for name, run in self.parts.values() if isinstance(run, Stateful)},
+            "carry": self.carry,
+            "means": [t.means.state_dict() for t in self.terms],
+            "curve": self.curve,
+            "seen": self.seen,
+            "trunk": self.trunk,
+            "random": checkpoint.random_state(),
+            "before": "before" in self.roles._models,
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        if saved["before"]:
+            self.roles["before"]
+        self.roles.moved = True
+        self.step, self.tokens = saved["progress"]
+        self.model.load(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for name, run in self.parts.values():
+            if isinstance(run, Stateful):
+                run.load_state_dict(saved["parts"][name])
+        for term, means in zip(self.terms, saved["means"], strict=True):
+            term.means.load_state_dict(means)
+        self.carry, self.curve, self.seen, self.trunk = saved["carry"], saved["curve"], saved["seen"], saved["trunk"]
+        checkpoint.set_random_state(saved["random"])
+
+    def finish(self) -> Fitted:
+        if self.step == self.master:
+            self.trunk = {"weights": _clone(self.model.state()), "optimizer": _clone(self.optimizer.state_dict())}
+        memory = dict(self.memory)
+        for _, run in self.parts.values():
+            if isinstance(run, Leaves):
+                memory.update(run.leave())
+        for t in self.trainables:
+            t.fold(self.model)
+        for slot in self.model.slots():
+            slot.tensor.requires_grad_(slot.tensor.is_floating_point())
+        for p in self.moving.values():
+            p.grad = None
+        self.model.runner = self.model.module
+        return Fitted(memory, self.curve, self.seen, self.trunk, _clone(self.optimizer.state_dict()), self.tokens)
+
+
+class _Watch:
+    """Keeps the curve: mean losses since the last record, the monitors, and the check that they are finite."""
+
+    def __init__(
+        self, run: _Run, monitors: Mapping[str, Rows], every: int, on_record: Callable[[dict[str, float]], None] | None
+    ) -> None:
+        self.run, self.monitors, self.every, self.on_record = run, monitors, every, on_record
+
+    def due(self) -> bool:
+        return bool(self.monitors) and self.run.step % self.every == 0
+
+    def before(self) -> None:
+        if self.monitors:
+            self._keep({"step": 0.0, "tokens": 0.0, **self._held()})
+
+    def record(self, ended: bool) -> None:
+        run = self.run
+        means = self.check()
+        record = {"step": float(run.step), "tokens": float(run.tokens), "lr": float(run.optimizer.param_groups[0]["lr"]), **means}
+        if self.monitors and (ended or self.due()):
+            record |= self._held()
+        self._keep(record)
+
+    def check(self) -> dict[str, float]:
+        """Mean losses since the last record; Diverged when one is not finite or exploded."""
+        run, found = self.run, dict[str, float]()
+        for term in run.terms:
+            means = term.means.take(run.processes)
+            found |= {f"{term.name}@{feed}" if feed else term.name: mean for feed, mean in means.items()}
+            first = next((r[term.name] for r in run.curve if term.name in r), None)
+            limit = float("inf") if first is None else run.training.explode * (abs(first) + 1)
+            mean = means.get("", 0.0)
+            if abs(mean) <= limit and math.isfinite(mean):
+                continue
+            what = "exploded" if math.isfinite(mean) else "is not finite"
+            since = int(run.curve[-1]["step"]) if run.curve else 0
+            raise Diverged(
+                f"the loss {term.name} {what} ({mean:g}) between steps {since} and {run.step}",
+                do="The run stands at its last good checkpoint; lower the learning rate or look at the rows read there",
+            )
+        return found
+
+    def _held(self) -> dict[str, float]:
+        return {f"held/{name}": mean_nll(self.run.model, rows) for name, rows in self.monitors.items()}
+
+    def _keep(self, record: dict[str, float]) -> None:
+        self.run.curve.append(record)
+        if self.on_record is not None:
+            self.on_record(record)
+
+
+class _Stop:
+    """Turns the first Ctrl-C into a wish that the loop grants between two steps; a second one ends the process."""
+
+    def __init__(self, active: bool) -> None:
+        self.asked = False
+        self.active = active and threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> _Stop:
+        if self.active:
+            self.earlier = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self.earlier)
+
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            signal.signal(signal.SIGINT, self.earlier)
+
+
+def _some(drawn: list[tuple[Feed, Rows]]) -> list[tuple[str, Rows]]:
+    return [(f.name, rows) for f, rows in drawn if rows.count]
+
+
+def _bounds(feeds: Sequence[tuple[str, Rows]], count: int, processes: Processes) -> list[tuple[str, int, int]]:
+    """Where each feed's rows lie in this process's slice of the joined table."""
+    each, found, at = count // processes.size, [], 0
+    for name, rows in feeds:
+        start, stop = at - processes.rank * each, at + rows.count - processes.rank * each
+        found.append((name, max(start, 0), min(stop, each)))
+        at += rows.count
+    return [(n, a, b) for n, a, b in found if a < b]
+
+
+def _reads(term: _Term, view: View, spans: list[tuple[str, slice]]) -> list[tuple[View, list[tuple[str, slice]]]]:
+    """The parts of a view that a loss reads, each with its feeds' places; the whole view if it reads all that is in it."""
+    if not term.on or all(name in term.on for name, _ in spans):
+        return [(view, spans)]
+    return [(view.part(s), [(name, slice(0, s.stop - s.start))]) for name, s in spans if name in term.on]
+
+
+def _row_weight(run: LossRun, view: View) -> Tensor | None:
+    weight = run.weight(view)
+    if "weight" not in view.rows:
+        return weight
+    own: Tensor = view.rows["weight"]
+    return own if weight is None else weight * own
+
+
+def _total(run: LossRun, reads: Sequence[Sequence[tuple[View, Any]]]) -> Tensor | float:
+    """What the rows of a step weigh together, so far as this process reads them."""
+    total: Tensor | float = 0.0
+    for view, _ in itertools.chain.from_iterable(reads):
+        weight = _row_weight(run, view)
+        total = total + (view.rows.count if weight is None else weight.sum())
+    return total
+
+
+def _pool(values: Tensor, weight: Tensor | None, total: Tensor | float) -> Tensor:
+    """This view's part of the pooled mean."""
+    if weight is None:
+        return values.mean() if total == len(values) else values.sum() / total
+    return (values * weight).sum() / (total.clamp(min=1e-12) if isinstance(total, Tensor) else total)
+
+
+def _clone(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu().clone()
+    if isinstance(tree, Mapping):
+        return {k: _clone(v) for k, v in tree.items()}
+    return [_clone(v) for v in tree] if isinstance(tree, list) else tree

@@ -1,0 +1,91 @@
+"""How an update is run, whatever it is made of: length, batch, optimizer, precision."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import RegraftError
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of one run of the loop.
+
+    Args:
+        steps: optimizer steps.
+        batch: rows of one optimizer step, over all feeds and processes.
+        lr: the learning rate that the plan's schedule scales.
+        micro_batch: rows of one forward pass; the step's gradient does not depend on it. None: the whole batch.
+        optimizer: a class of torch.optim by name.
+        knobs: the optimizer's other arguments. Weight decay acts on matrices and not on vectors (norms, biases).
+        clip: the largest gradient norm of a step; None: no clipping.
+        precision: of forward and backward passes; weights and optimizer stay in the model's own dtype.
+        compile: torch.compile the network.
+        log_every: steps between two records of the curve, which hold the mean losses in between.
+        checkpoint_seconds: seconds between two checkpoints.
+        explode: the run stops when a loss is over `explode` times (its first record + 1).
+    """
+
+    steps: int
+    batch: int
+    lr: float
+    micro_batch: int | None = None
+    optimizer: str = "AdamW"
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    clip: float | None = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    seed: int = 0
+    log_every: int = 10
+    checkpoint_seconds: float = 60.0
+    explode: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "log_every"):
+            if getattr(self, name) < 1:
+                raise RegraftError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise RegraftError(f"micro_batch is {self.micro_batch}; it must be at least 1")
+        if not 0 < self.lr < float("inf"):
+            raise RegraftError(f"lr is {self.lr}; it must be positive")
+        optimizer_class(self.optimizer, self.knobs)
+
+
+def optimizer_class(name: str, knobs: Mapping[str, Any]) -> type[torch.optim.Optimizer]:
+    """The named class of torch.optim, its knobs checked against its signature."""
+    known = {
+        n: c
+        for n, c in vars(torch.optim).items()
+        if isinstance(c, type) and issubclass(c, torch.optim.Optimizer) and n not in ("Optimizer", "LBFGS", "SparseAdam")
+    }
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+        raise RegraftError(f"torch.optim has no optimizer {name!r}{f'; did you mean {near[0]}' if near else ''}")
+    accepts = set(inspect.signature(known[name]).parameters) - {"params", "lr"}
+    if unknown := sorted(set(knobs) - accepts):
+        raise RegraftError(f"{name} has no knob {', '.join(unknown)}; it has {sorted(accepts)}")
+    return known[name]
+
+
+def make_optimizer(training: Training, moving: Mapping[str, Tensor], factors: Mapping[str, float]) -> torch.optim.Optimizer:
+    """The optimizer over the tensors that may move, each at its factor of the learning rate."""
+    cls = optimizer_class(training.optimizer, training.knobs)
+    knobs = dict(training.knobs)
+    decay = knobs.get("weight_decay", inspect.signature(cls).parameters["weight_decay"].default if "weight_decay" in inspect.signature(cls).parameters else 0)
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    for name, tensor in moving.items():
+        groups.setdefault((factors[name], bool(decay) and tensor.dim() > 1), []).append(tensor)
+    if "fused" in inspect.signature(cls).parameters and not {"fused", "foreach"} & set(knobs):
+        knobs["fused"] = all(t.is_floating_point() and t.device.type in ("cpu", "cuda") for t in moving.values())
+    params = [
+        {"params": tensors, "lr": training.lr * factor, "factor": factor} | ({} if decays or not decay else {"weight_decay": 0.0})
+        for (factor, decays), tensors in groups.items()
+    ]
+    return cls(params, lr=training.lr, **knobs)

@@ -1,0 +1,1 @@
+"""Families of model: one adapter each, never one per method."""

@@ -1,0 +1,79 @@
+"""What the families share: canonical names, roles and depths, seen through wrappers and adapters."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Slot, Weights
+
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:base_model\.model\.|_orig_mod\.|module\.)|\.base_layer(?=\.)")
+_DEPTH = re.compile(r"(?:^|\.)(?:layers|blocks|h|layer)\.(\d+)(?:\.|$)")
+
+
+def canonical(name: str) -> str:
+    """The name a tensor has in the bare model, whatever torch.compile, DDP or an adapter put around it."""
+    return _WRAPPERS.sub("", name)
+
+
+class TorchModel:
+    """A `torch.nn.Module` in the house.
+
+    `module` is the bare network that is saved; `runner` is what is called in a forward pass: the same, compiled, or wrapped
+    for several processes.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.runner: nn.Module = module
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def slots(self) -> list[Slot]:
+        found = []
+        for name, tensor in self.module.named_parameters():
+            own = canonical(name)
+            depth = _DEPTH.search(own)
+            role = own.rsplit(".", 2)[-2] if "." in own else own
+            found.append(Slot(own, tensor, "base", role, int(depth[1]) if depth else None))
+        return found
+
+    def weights(self) -> Weights:
+        return {slot.name: slot.tensor for slot in self.slots()}
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor a saved model needs, parameters and persistent buffers, by name; tied tensors once."""
+        tensors: dict[str, Tensor] = {}
+        seen: set[tuple[int, int, tuple[int, ...]]] = set()
+        for name, tensor in self.module.state_dict().items():
+            place = (tensor.data_ptr(), tensor.storage_offset(), tuple(tensor.shape))
+            if tensor.numel() and place in seen:
+                continue
+            seen.add(place)
+            tensors[canonical(name)] = tensor.detach()
+        return tensors
+
+    @torch.no_grad()
+    def load(self, weights: Weights) -> None:
+        """Copies `weights` in by name; a name or shape that the model does not have is an error."""
+        own: Mapping[str, Tensor] = {canonical(n): t for n, t in self.module.state_dict().items()}
+        for name, tensor in weights.items():
+            if name not in own:
+                raise RegraftError(f"the model has no tensor {name!r}")
+            if own[name].shape != tensor.shape:
+                raise RegraftError(f"tensor {name!r} is {list(tensor.shape)}; the model's is {list(own[name].shape)}")
+            own[name].copy_(tensor)
+
+    def copy(self) -> Self:
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module).eval().requires_grad_(False)
+        twin.runner = twin.module
+        return twin

@@ -1,0 +1,126 @@
+"""A causal language model of transformers: blocks of tokens in, log-probabilities of the next tokens out."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Out, Weights
+from regraft.core.rows import Rows
+from regraft.models.base import TorchModel
+
+
+class CausalLM(TorchModel):
+    """Rows are blocks: `input_ids`, `positions`, `targets` [rows, context] int64 and `counts` [rows, context] float32.
+
+    `positions` restart at every document, and no attention mask is given: transformers then keeps documents apart in attention
+    (an all-ones mask would leak across them).
+    """
+
+    def __init__(self, module: nn.Module, tokenizer: Any = None, files: Mapping[str, bytes] | None = None) -> None:
+        super().__init__(module)
+        self.tokenizer = tokenizer
+        self.files = dict(files or {})
+
+    @classmethod
+    def from_files(
+        cls,
+        files: Mapping[str, bytes],
+        weights: Weights,
+        *,
+        dtype: torch.dtype = torch.float32,
+        trust_remote_code: bool = False,
+    ) -> CausalLM:
+        """A model from the small files of its folder (config.json, tokenizer files) and its tensors.
+
+        Raises RegraftError when the configuration is not a causal language model's, a tensor is missing, or one is left over.
+        """
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+
+        if "config.json" not in files:
+            raise RegraftError("no config.json among the model's files", do="Give a Hugging Face model folder")
+        with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
+            for name, content in files.items():
+                target = Path(folder, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            was, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
+            try:
+                config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+                with torch.device("meta"):
+                    skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+                module, info = type(skeleton).from_pretrained(
+                    None, config=config, state_dict=dict(weights), dtype=dtype, output_loading_info=True
+                )
+                tokenizer = None
+                if "tokenizer.json" in files or "tokenizer_config.json" in files:
+                    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
+                raise RegraftError(f"transformers cannot build the model: {error}", where="config.json") from error
+            finally:
+                logging.set_verbosity(was)
+                if bars:
+                    logging.enable_progress_bar()
+        for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+            if info[problem]:
+                some = ", ".join(map(str, sorted(info[problem], key=str)[:3]))
+                raise RegraftError(f"the weights do not fit config.json: {problem.replace('_', ' ')}: {some}")
+        model = cls(module, tokenizer, files)
+        model._check_tokenizer()
+        return model
+
+    def _check_tokenizer(self) -> None:
+        if self.tokenizer is None:
+            return
+        rows, highest = self.module.get_input_embeddings().weight.shape[0], max(self.tokenizer.get_vocab().values())  # type: ignore[operator, union-attr]
+        if highest >= rows:
+            raise RegraftError(
+                f"the tokenizer has token ids up to {highest}, the model embeds {rows}",
+                where="tokenizer",
+                do="Give the tokenizer that the model was trained with",
+            )
+
+    @property
+    def context(self) -> int | None:
+        """The longest context the model's configuration allows, in tokens."""
+        config = self.module.config.get_text_config()  # type: ignore[operator, union-attr]
+        return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+
+    def read(self, rows: Rows) -> Out:
+        logits = self.runner(input_ids=rows["input_ids"], position_ids=rows["positions"], use_cache=False).logits
+        return Out(logits, rows["targets"], rows["counts"])
+
+    def sizes(self, rows: Rows) -> Tensor | None:
+        counts: Tensor = rows["counts"]
+        return counts.sum(1)
+
+    def cost(self, rows: Rows) -> int:
+        return int(rows["input_ids"].numel())
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[str], *, tokens: int = 64, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """Continues each prompt by at most `tokens` tokens; temperature 0 is greedy."""
+        texts = []
+        self.module.eval()
+        for prompt in prompts:
+            ids = self.tokenizer(prompt, return_tensors="pt").to(self.device)
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                chosen: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+                out = self.module.generate(  # type: ignore[operator, union-attr]
+                    **ids, max_new_tokens=tokens, pad_token_id=self.tokenizer.eos_token_id, **chosen
+                )
+            texts.append(self.tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
+        return texts

@@ -1,0 +1,1 @@
+"""Mathematics that parts share, built once."""
