@@ -70,7 +70,9 @@ def save(folder: Path, step: int, tree: Any, *, keep: int = 2) -> Path:
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise RegraftError(
-            f"cannot write a checkpoint: {error.strerror}", where=folder, do="Free space or fix the folder's rights, then --resume"
+            f"cannot write a checkpoint: {error.strerror}",
+            where=folder,
+            do="Free space or fix the folder's rights, then --resume",
         ) from error
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)

@@ -129,7 +129,11 @@ def fit(
             ended = run.step == training.steps
             if ended or run.step % training.log_every == 0 or watch.due():
                 watch.record(ended)
-            if folder is not None and not ended and (stop.asked or time.monotonic() - kept >= training.checkpoint_seconds):
+            if (
+                folder is not None
+                and not ended
+                and (stop.asked or time.monotonic() - kept >= training.checkpoint_seconds)
+            ):
                 if run.step % training.log_every:
                     watch.record(False)
                 if run.processes.rank == 0:
@@ -150,7 +154,9 @@ class _Roles(Mapping[str, Any]):
     def __getitem__(self, role: str) -> Any:
         if role == "before" and role not in self._models:
             if self.moved:
-                raise RegraftError("a part asks for the model `before` only after the first step", do="Ask for it in `begin`")
+                raise RegraftError(
+                    "a part asks for the model `before` only after the first step", do="Ask for it in `begin`"
+                )
             self._models[role] = self._models["student"].copy()
         return self._models[role]
 
@@ -207,7 +213,11 @@ class _Means(Stateful):
         values, weights = self.values, self.weights
         for feed, span in self.layout:
             rows = values[span]
-            weight = rows.new_tensor(float(len(rows) * self.steps)) if weights is None else weights[span].sum().to(rows.dtype)
+            weight = (
+                rows.new_tensor(float(len(rows) * self.steps))
+                if weights is None
+                else weights[span].sum().to(rows.dtype)
+            )
             total = torch.stack([rows.sum(), weight]).double()
             self.sums[feed] = [total if feed not in self.sums else self.sums[feed][0] + total]
         self.values = self.weights = None
@@ -423,13 +433,17 @@ class _Run:
             for start in range(0, mine.count, size):
                 stop = min(start + size, mine.count)
                 spans = [
-                    (n, slice(max(a, start) - start, min(b, stop) - start)) for n, a, b in bounds if a < stop and b > start
+                    (n, slice(max(a, start) - start, min(b, stop) - start))
+                    for n, a, b in bounds
+                    if a < stop and b > start
                 ]
                 rows = mine if stop - start == mine.count else mine.take(slice(start, stop))
                 yield View(self.model, rows.to(device) if device.type != "cpu" else rows, self.roles), spans
 
     def _outcomes(self, heard: Mapping[str, Mapping[str, Sequence[Tensor]]]) -> list[Outcome]:
-        whole = {f: {n: self.processes.gather(torch.cat(list(v))) for n, v in each.items()} for f, each in heard.items()}
+        whole = {
+            f: {n: self.processes.gather(torch.cat(list(v))) for n, v in each.items()} for f, each in heard.items()
+        }
         return [Outcome(name, rows, whole.get(name, {}), self.progress()) for name, rows in self.drawn]
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -548,7 +562,12 @@ class _Watch:
     def record(self, ended: bool) -> None:
         run = self.run
         means = self.check()
-        record = {"step": float(run.step), "tokens": float(run.tokens), "lr": float(run.optimizer.param_groups[0]["lr"]), **means}
+        record = {
+            "step": float(run.step),
+            "tokens": float(run.tokens),
+            "lr": float(run.optimizer.param_groups[0]["lr"]),
+            **means,
+        }
         if self.monitors and (ended or self.due()):
             record |= self._held()
         self._keep(record)

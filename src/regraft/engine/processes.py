@@ -45,7 +45,9 @@ class Group(Processes):
 
     def share(self, rows: Rows) -> Rows:
         if rows.count % self.size:
-            raise RegraftError(f"a batch of {rows.count} rows cannot be shared by {self.size} processes", do="Choose a multiple")
+            raise RegraftError(
+                f"a batch of {rows.count} rows cannot be shared by {self.size} processes", do="Choose a multiple"
+            )
         each = rows.count // self.size
         return rows.take(slice(self.rank * each, (self.rank + 1) * each))
 

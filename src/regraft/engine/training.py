@@ -24,7 +24,8 @@ class Training:
         lr: the learning rate that the plan's schedule scales.
         micro_batch: rows of one forward pass; the step's gradient does not depend on it. None: the whole batch.
         optimizer: a class of torch.optim by name.
-        knobs: the optimizer's other arguments. Weight decay acts on matrices and not on vectors (norms, biases).
+        knobs: the optimizer's other arguments.
+        decay_vectors: whether weight decay acts on norms and biases too, as torch.optim does by itself.
         clip: the largest gradient norm of a step; None: no clipping.
         precision: of forward and backward passes; weights and optimizer stay in the model's own dtype.
         compile: torch.compile the network.
@@ -39,6 +40,7 @@ class Training:
     micro_batch: int | None = None
     optimizer: str = "AdamW"
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    decay_vectors: bool = True
     clip: float | None = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
@@ -63,7 +65,9 @@ def optimizer_class(name: str, knobs: Mapping[str, Any]) -> type[torch.optim.Opt
     known = {
         n: c
         for n, c in vars(torch.optim).items()
-        if isinstance(c, type) and issubclass(c, torch.optim.Optimizer) and n not in ("Optimizer", "LBFGS", "SparseAdam")
+        if isinstance(c, type)
+        and issubclass(c, torch.optim.Optimizer)
+        and n not in ("Optimizer", "LBFGS", "SparseAdam")
     }
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
@@ -74,18 +78,19 @@ def optimizer_class(name: str, knobs: Mapping[str, Any]) -> type[torch.optim.Opt
     return known[name]
 
 
-def make_optimizer(training: Training, moving: Mapping[str, Tensor], factors: Mapping[str, float]) -> torch.optim.Optimizer:
+def make_optimizer(
+    training: Training, moving: Mapping[str, Tensor], factors: Mapping[str, float]
+) -> torch.optim.Optimizer:
     """The optimizer over the tensors that may move, each at its factor of the learning rate."""
     cls = optimizer_class(training.optimizer, training.knobs)
     knobs = dict(training.knobs)
-    decay = knobs.get("weight_decay", inspect.signature(cls).parameters["weight_decay"].default if "weight_decay" in inspect.signature(cls).parameters else 0)
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, tensor in moving.items():
-        groups.setdefault((factors[name], bool(decay) and tensor.dim() > 1), []).append(tensor)
+        groups.setdefault((factors[name], training.decay_vectors or tensor.dim() > 1), []).append(tensor)
     if "fused" in inspect.signature(cls).parameters and not {"fused", "foreach"} & set(knobs):
-        knobs["fused"] = all(t.is_floating_point() and t.device.type in ("cpu", "cuda") for t in moving.values())
+        knobs["fused"] = all(t.device.type in ("cpu", "cuda") for t in moving.values())
     params = [
-        {"params": tensors, "lr": training.lr * factor, "factor": factor} | ({} if decays or not decay else {"weight_decay": 0.0})
+        {"params": tensors, "lr": training.lr * factor, "factor": factor} | ({} if decays else {"weight_decay": 0.0})
         for (factor, decays), tensors in groups.items()
     ]
     return cls(params, lr=training.lr, **knobs)

@@ -118,7 +118,9 @@ class CausalLM(TorchModel):
             ids = self.tokenizer(prompt, return_tensors="pt").to(self.device)
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                chosen: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+                chosen: dict[str, Any] = (
+                    {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+                )
                 out = self.module.generate(  # type: ignore[operator, union-attr]
                     **ids, max_new_tokens=tokens, pad_token_id=self.tokenizer.eos_token_id, **chosen
                 )
