@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -134,8 +134,7 @@ def fit(
                 and not ended
                 and (stop.asked or time.monotonic() - kept >= training.checkpoint_seconds)
             ):
-                if run.step % training.log_every:
-                    watch.record(False)
+                watch.check()
                 if run.processes.rank == 0:
                     checkpoint.save(folder, run.step, run.state_dict())
                 kept = time.monotonic()
@@ -174,63 +173,62 @@ class _Roles(Mapping[str, Any]):
 class _Term:
     """A loss at work: its part, its running object, the feeds it reads, its weight in time, its means."""
 
-    name: str
     run: LossRun
     on: tuple[str, ...]
     weight: ScheduleRun | float
+    name: str
     means: _Means = field(default_factory=lambda: _Means())
+
+
+Layout: TypeAlias = list[tuple[str, int, int]]
 
 
 class _Means(Stateful):
     """Weighted sums of a loss since the last record, in all and by feed.
 
-    While the batch is laid out alike, one addition of the rows' values per step is all it costs; rows are told apart by feed
-    when the layout changes or somebody asks.
+    While the batch is laid out alike, one addition of the rows' values per step is all it costs; rows are told apart
+    by feed when the layout changes or a record is made.
     """
 
-    state = ("sums",)
+    state = ("sums", "layout", "values", "weights", "steps")
 
     def __init__(self) -> None:
-        self.sums: dict[str, list[Tensor]] = {}
-        self.layout: list[tuple[str, slice]] = []
+        self.sums: dict[str, Tensor] = {}
+        self.layout: Layout = []
         self.values: Tensor | None = None
         self.weights: Tensor | None = None
         self.steps = 0
 
-    def add(self, values: Tensor, weight: Tensor | None, layout: list[tuple[str, slice]]) -> None:
+    def add(self, values: Tensor, weight: Tensor | None, layout: Layout) -> None:
         weighted = values.detach() if weight is None else values.detach() * weight
-        if layout != self.layout or (weight is None) != (self.weights is None) or self.values is None:
-            self.flush()
+        if self.values is None or layout != self.layout or (weight is None) != (self.weights is None):
+            self.sums = self._all()
             self.layout, self.values, self.weights, self.steps = layout, weighted, weight, 1
             return
         self.values = self.values + weighted
         self.weights = None if weight is None or self.weights is None else self.weights + weight
         self.steps += 1
 
-    def flush(self) -> None:
+    def _all(self) -> dict[str, Tensor]:
         if self.values is None:
-            return
-        values, weights = self.values, self.weights
-        for feed, span in self.layout:
-            rows = values[span]
-            weight = (
-                rows.new_tensor(float(len(rows) * self.steps))
-                if weights is None
-                else weights[span].sum().to(rows.dtype)
-            )
-            total = torch.stack([rows.sum(), weight]).double()
-            self.sums[feed] = [total if feed not in self.sums else self.sums[feed][0] + total]
-        self.values = self.weights = None
+            return self.sums
+        sums = dict(self.sums)
+        for feed, start, stop in self.layout:
+            value, weights = self.values[start:stop].double().sum(), self.weights
+            count = value.new_tensor(float((stop - start) * self.steps))
+            each = count if weights is None else weights[start:stop].double().sum()
+            sums[feed] = sums.get(feed, 0) + torch.stack([value, each])
+        return sums
 
-    def take(self, processes: Processes) -> dict[str, float]:
-        """Mean by feed, and under the empty name over all feeds; starts again from nothing."""
-        self.flush()
-        found = {feed: processes.total(total) for feed, [total] in self.sums.items()}
-        self.sums = {}
-        pairs = {feed: t.tolist() for feed, t in found.items() if isinstance(t, Tensor)}
-        if pairs:
-            pairs[""] = [sum(v for v, _ in pairs.values()), sum(w for _, w in pairs.values())]
-        return {feed: value / weight if weight else 0.0 for feed, (value, weight) in pairs.items()}
+    def means(self, processes: Processes) -> dict[str, float]:
+        """Mean by feed, and under the empty name over all feeds."""
+        found = {feed: processes.total(total).tolist() for feed, total in self._all().items()}
+        if found:
+            found[""] = [sum(v for v, _ in found.values()), sum(w for _, w in found.values())]
+        return {feed: value / weight if weight else 0.0 for feed, (value, weight) in found.items()}
+
+    def clear(self) -> None:
+        self.sums, self.values, self.weights = {}, None, None
 
 
 class _Run:
@@ -268,7 +266,7 @@ class _Run:
         self.samplers = {f.name: self.begin(f.sampler) for f in plan.feeds}
         self.shares = {f.name: None if f.share is None else self._knob(f.share) for f in plan.feeds}
         present = [w for w in plan.losses if w.weight != 0]
-        self.terms = [_Term(repr(w.part), self.begin(w.part), w.on, self._knob(w.weight)) for w in present]
+        self.terms = [_Term(self.begin(w.part), w.on, self._knob(w.weight), self._label(w.part)) for w in present]
         self.penalties = [(self.begin(w.part), self._knob(w.weight)) for w in plan.penalties if w.weight != 0]
         self.gradients = [self.begin(g) for g in plan.gradients]
         self.projects = [g for g in self.gradients if isinstance(g, Projects)]
@@ -298,6 +296,10 @@ class _Run:
 
     def progress(self) -> Progress:
         return Progress(self.step, self.training.steps, self.tokens)
+
+    def _label(self, part: Any) -> str:
+        """The part's name in records; a second part of the name has its number."""
+        return self.parts[part][0].removesuffix("/0")
 
     def _knob(self, knob: Knob) -> ScheduleRun | float:
         return float(knob) if isinstance(knob, float | int) else self.begin(knob)
@@ -407,8 +409,8 @@ class _Run:
                         bill = share if bill is None else bill + share
                         if listen:
                             term.means.add(values, weight, spans)
-                        for feed, span in spans if self.observers else ():
-                            heard.setdefault(feed, {}).setdefault(term.name, []).append(values.detach()[span])
+                        for feed, a, b in spans if self.observers else ():
+                            heard.setdefault(feed, {}).setdefault(term.name, []).append(values.detach()[a:b])
             if bill is not None and bill.requires_grad:
                 with self.processes.hold(self.model.runner, last=i == len(views) - 1):
                     (bill * self.processes.size if self.processes.size > 1 else bill).backward()
@@ -419,7 +421,7 @@ class _Run:
                     (strength * value).backward()
         return self._outcomes(heard) if self.observers else []
 
-    def _views(self) -> Iterator[tuple[View, list[tuple[str, slice]]]]:
+    def _views(self) -> Iterator[tuple[View, Layout]]:
         """The step's forward passes: feeds of one schema are read together, cut into micro-batches."""
         tables: dict[Any, list[tuple[str, Rows]]] = {}
         for name, rows in self.drawn:
@@ -433,9 +435,7 @@ class _Run:
             for start in range(0, mine.count, size):
                 stop = min(start + size, mine.count)
                 spans = [
-                    (n, slice(max(a, start) - start, min(b, stop) - start))
-                    for n, a, b in bounds
-                    if a < stop and b > start
+                    (n, max(a, start) - start, min(b, stop) - start) for n, a, b in bounds if a < stop and b > start
                 ]
                 rows = mine if stop - start == mine.count else mine.take(slice(start, stop))
                 yield View(self.model, rows.to(device) if device.type != "cpu" else rows, self.roles), spans
@@ -496,8 +496,6 @@ class _Run:
     # --- state -------------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        for t in self.terms:
-            t.means.flush()
         return {
             "progress": [self.step, self.tokens],
             "model": self.model.state(),
@@ -562,6 +560,8 @@ class _Watch:
     def record(self, ended: bool) -> None:
         run = self.run
         means = self.check()
+        for term in run.terms:
+            term.means.clear()
         record = {
             "step": float(run.step),
             "tokens": float(run.tokens),
@@ -576,7 +576,7 @@ class _Watch:
         """Mean losses since the last record; Diverged when one is not finite or exploded."""
         run, found = self.run, dict[str, float]()
         for term in run.terms:
-            means = term.means.take(run.processes)
+            means = term.means.means(run.processes)
             found |= {f"{term.name}@{feed}" if feed else term.name: mean for feed, mean in means.items()}
             first = next((r[term.name] for r in run.curve if term.name in r), None)
             limit = float("inf") if first is None else run.training.explode * (abs(first) + 1)
@@ -635,11 +635,11 @@ def _bounds(feeds: Sequence[tuple[str, Rows]], count: int, processes: Processes)
     return [(n, a, b) for n, a, b in found if a < b]
 
 
-def _reads(term: _Term, view: View, spans: list[tuple[str, slice]]) -> list[tuple[View, list[tuple[str, slice]]]]:
+def _reads(term: _Term, view: View, spans: Layout) -> list[tuple[View, Layout]]:
     """The parts of a view that a loss reads, each with its feeds' places; the whole view if it reads all that is in it."""
-    if not term.on or all(name in term.on for name, _ in spans):
+    if not term.on or all(name in term.on for name, _, _ in spans):
         return [(view, spans)]
-    return [(view.part(s), [(name, slice(0, s.stop - s.start))]) for name, s in spans if name in term.on]
+    return [(view.part(slice(a, b)), [(name, 0, b - a)]) for name, a, b in spans if name in term.on]
 
 
 def _row_weight(run: LossRun, view: View) -> Tensor | None:

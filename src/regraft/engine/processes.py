@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
+
+T = TypeVar("T", Tensor, float, Tensor | float)
 
 
 class Processes:
@@ -20,7 +23,7 @@ class Processes:
         """This process's rows of the step's batch."""
         return rows
 
-    def total(self, value: Tensor | float) -> Tensor | float:
+    def total(self, value: T) -> T:
         """The sum over all processes."""
         return value
 
@@ -51,7 +54,7 @@ class Group(Processes):
         each = rows.count // self.size
         return rows.take(slice(self.rank * each, (self.rank + 1) * each))
 
-    def total(self, value: Tensor | float) -> Tensor | float:
+    def total(self, value: T) -> T:
         if not isinstance(value, Tensor):
             return value * self.size
         value = value.clone()
@@ -66,4 +69,4 @@ class Group(Processes):
     def hold(self, runner: nn.Module, last: bool) -> AbstractContextManager[None]:
         if last or not isinstance(runner, nn.parallel.DistributedDataParallel):
             return nullcontext()
-        return runner.no_sync()  # type: ignore[no-any-return]
+        return runner.no_sync()

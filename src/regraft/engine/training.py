@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -60,7 +60,7 @@ class Training:
         optimizer_class(self.optimizer, self.knobs)
 
 
-def optimizer_class(name: str, knobs: Mapping[str, Any]) -> type[torch.optim.Optimizer]:
+def optimizer_class(name: str, knobs: Mapping[str, Any]) -> Callable[..., torch.optim.Optimizer]:
     """The named class of torch.optim, its knobs checked against its signature."""
     known = {
         n: c
@@ -93,4 +93,4 @@ def make_optimizer(
         {"params": tensors, "lr": training.lr * factor, "factor": factor} | ({} if decays else {"weight_decay": 0.0})
         for (factor, decays), tensors in groups.items()
     ]
-    return cls(params, lr=training.lr, **knobs)
+    return cls(params, **knobs)
