@@ -24,6 +24,27 @@ class Lazy(Protocol):
     def gather(self, index: Tensor) -> Tensor | list[Any]: ...
 
 
+class Table(Protocol):
+    """Lazy columns that are cheapest read together; `read` gives all of them for the rows at `index`, in that order."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: Tensor) -> Mapping[str, Tensor]: ...
+
+
+class Shared:
+    """One column of a table. `Rows.take` reads the table once for all of its columns."""
+
+    def __init__(self, table: Table, name: str) -> None:
+        self.table, self.name = table, name
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def gather(self, index: Tensor) -> Tensor:
+        return self.table.read(index)[self.name]
+
+
 Column: TypeAlias = Tensor | list[Any] | Lazy
 
 
@@ -79,7 +100,11 @@ class Rows(Mapping[str, Column]):
                 return self.take(torch.arange(start, stop, step))
             return Rows._trusted({n: c[index] for n, c in self._columns.items()}, len(range(start, stop, step)))  # type: ignore[index]
         at = index if isinstance(index, Tensor) else torch.as_tensor(index, dtype=torch.long)
-        return Rows._trusted({n: _gather(c, at) for n, c in self._columns.items()}, len(at))
+        read = {t: t.read(at) for t in {c.table for c in self._columns.values() if isinstance(c, Shared)}}
+        taken = {
+            n: read[c.table][c.name] if isinstance(c, Shared) else _gather(c, at) for n, c in self._columns.items()
+        }
+        return Rows._trusted(taken, len(at))
 
     def where(self, keep: Tensor) -> Rows:
         """The rows for which `keep` [rows, bool] is true."""
@@ -165,7 +190,7 @@ class _Joined:
     def gather(self, index: Tensor) -> Tensor | list[Any]:
         owner = torch.searchsorted(self.ends, index, right=True)
         places, pieces = [], []
-        for o in owner.unique().tolist():
+        for o in sorted(set(owner.tolist())):
             mine = (owner == o).nonzero()[:, 0]
             places.append(mine)
             pieces.append(_gather(self.columns[o], index[mine] - (self.ends[o - 1] if o else 0)))

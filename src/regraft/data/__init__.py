@@ -1,0 +1,1 @@
+"""Text for language models: read and checked, tokenised once, packed into blocks."""
