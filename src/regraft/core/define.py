@@ -80,7 +80,9 @@ def _part(kind: type[Spec], make: Callable[..., Any]) -> Any:
     def part(**knobs: Any) -> Spec:
         return kind(make, knobs)
 
-    part.__name__, part.__doc__, part.__wrapped__ = make.__name__, make.__doc__, make  # type: ignore[attr-defined]
+    knobs = [p for p in inspect.signature(make).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    part.__name__, part.__doc__, part.__module__ = make.__name__, make.__doc__, make.__module__
+    part.__signature__ = inspect.Signature(knobs)  # type: ignore[attr-defined]
     return part
 
 

@@ -66,14 +66,13 @@ class Fitted:
         curve: one record every `log_every` steps: step, tokens, lr, mean loss per part, `held/<name>` per monitor.
         seen: per feed, which rows of its source were read (bool, by the rows' `row` column).
         trunk: weights and optimizer state at the point where the schedule branched off to anneal, or None.
-        optimizer: the optimizer's state at the end.
+        tokens: read in all, rows where rows have no tokens.
     """
 
     memory: dict[str, Any] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     seen: dict[str, Tensor] = field(default_factory=dict)
     trunk: dict[str, Any] | None = None
-    optimizer: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
 
 
@@ -89,6 +88,7 @@ def fit(
     monitors: Mapping[str, Rows] | None = None,
     monitor_every: int = 50,
     folder: Path | None = None,
+    checkpoint_seconds: float = 60.0,
     processes: Processes | None = None,
     meter: Meter | None = None,
     on_record: Callable[[dict[str, float]], None] | None = None,
@@ -100,9 +100,10 @@ def fit(
         data: the named rows that samplers draw from.
         others: models that losses may ask for by role; `before` is there by itself.
         memory: what earlier updates left.
-        optimizer_state: the state to begin with, as an earlier run's trunk holds it.
+        optimizer_state: the state to begin with, as an earlier run's trunk holds it: by tensor and by name.
         monitors: rows whose mean loss is measured before the first step, every `monitor_every` steps and at the end.
         folder: where checkpoints are kept; a run that finds one of its own there goes on from it.
+        checkpoint_seconds: seconds between two checkpoints.
         on_record: called with each record of the curve.
 
     Raises:
@@ -111,7 +112,7 @@ def fit(
     """
     run = _Run(model, plan, data, training, others or {}, memory or {}, processes or Processes())
     if optimizer_state:
-        run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": dict(optimizer_state["state"])})
+        run.load_optimizer(optimizer_state)
     if folder is not None:
         saved, damage = checkpoint.newest(folder)
         for error in damage:
@@ -129,11 +130,7 @@ def fit(
             ended = run.step == training.steps
             if ended or run.step % training.log_every == 0 or watch.due():
                 watch.record(ended)
-            if (
-                folder is not None
-                and not ended
-                and (stop.asked or time.monotonic() - kept >= training.checkpoint_seconds)
-            ):
+            if folder is not None and not ended and (stop.asked or time.monotonic() - kept >= checkpoint_seconds):
                 watch.check()
                 if run.processes.rank == 0:
                     checkpoint.save(folder, run.step, run.state_dict())
@@ -333,7 +330,7 @@ class _Run:
     def advance(self, meter: Meter | None) -> bool:
         """One optimizer step; False when no feed has rows left."""
         if self.step == self.master:
-            self.trunk = {"weights": _clone(self.model.state()), "optimizer": _clone(self.optimizer.state_dict())}
+            self.trunk = self._branch()
         self.drawn = self._draw()
         if not self.drawn:
             return False
@@ -525,9 +522,24 @@ class _Run:
         self.carry, self.curve, self.seen, self.trunk = saved["carry"], saved["curve"], saved["seen"], saved["trunk"]
         checkpoint.set_random_state(saved["random"])
 
+    def _branch(self) -> dict[str, Any]:
+        """The weights, and what the optimizer knows of each tensor, by name."""
+        names = {id(p): n for n, p in self.moving.items()}
+        state = {names[id(p)]: _clone(known) for p, known in self.optimizer.state.items()}
+        return {"weights": _clone(self.model.state()), "optimizer": state}
+
+    def load_optimizer(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Gives the optimizer what it knew of each tensor; a tensor that it did not know begins anew."""
+        for name, known in state.items():
+            if name in self.moving:
+                like = self.moving[name]
+                self.optimizer.state[like] = {
+                    k: v.to(like.device).clone() if isinstance(v, Tensor) else v for k, v in known.items()
+                }
+
     def finish(self) -> Fitted:
         if self.step == self.master:
-            self.trunk = {"weights": _clone(self.model.state()), "optimizer": _clone(self.optimizer.state_dict())}
+            self.trunk = self._branch()
         memory = dict(self.memory)
         for _, run in self.parts.values():
             if isinstance(run, Leaves):
@@ -539,7 +551,7 @@ class _Run:
         for p in self.moving.values():
             p.grad = None
         self.model.runner = self.model.module
-        return Fitted(memory, self.curve, self.seen, self.trunk, _clone(self.optimizer.state_dict()), self.tokens)
+        return Fitted(memory, self.curve, self.seen, self.trunk, self.tokens)
 
 
 class _Watch:

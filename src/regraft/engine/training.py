@@ -30,7 +30,6 @@ class Training:
         precision: of forward and backward passes; weights and optimizer stay in the model's own dtype.
         compile: torch.compile the network.
         log_every: steps between two records of the curve, which hold the mean losses in between.
-        checkpoint_seconds: seconds between two checkpoints.
         explode: the run stops when a loss is over `explode` times (its first record + 1).
     """
 
@@ -46,7 +45,6 @@ class Training:
     compile: bool = False
     seed: int = 0
     log_every: int = 10
-    checkpoint_seconds: float = 60.0
     explode: float = 5.0
 
     def __post_init__(self) -> None:

@@ -1,0 +1,1 @@
+"""Recipes: an update as a function of an `Update`, one file each."""
