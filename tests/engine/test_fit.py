@@ -309,14 +309,13 @@ def test_the_trunk_is_the_model_before_annealing() -> None:
     fitted = fit(student, PLAIN + Plan(lr=infinite(anneal=0.5)), {"new": rows()}, SETTINGS)
     assert fitted.trunk is not None
     assert not same(fitted.trunk["weights"], student.state())
-    short = Training(steps=12, batch=8, lr=0.05, clip=None)
     again = model()
     again.load(fitted.trunk["weights"])
     on: Fitted = fit(
         again,
         PLAIN + Plan(lr=infinite(anneal=0.5)),
         {"new": rows()},
-        short,
+        SETTINGS,
         memory=fitted.memory,
         optimizer_state=fitted.trunk["optimizer"],
     )
