@@ -330,7 +330,7 @@ def test_seen_rows_are_counted() -> None:
 @pytest.mark.parametrize(
     ("kw", "says"),
     [
-        ({"optimizer": "Adamw"}, "did you mean AdamW"),
+        ({"optimizer": "Adamw"}, "did you mean 'AdamW'"),
         ({"knobs": {"beta": 1}}, "has no knob beta"),
         ({"batch": 0}, "batch is 0"),
         ({"lr": -1.0}, "lr is -1"),

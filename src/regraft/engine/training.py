@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from regraft.core.errors import RegraftError
+from regraft.core.errors import RegraftError, nearest
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,7 @@ def optimizer_class(name: str, knobs: Mapping[str, Any]) -> Callable[..., torch.
         and n not in ("Optimizer", "LBFGS", "SparseAdam")
     }
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-        raise RegraftError(f"torch.optim has no optimizer {name!r}{f'; did you mean {near[0]}' if near else ''}")
+        raise RegraftError(f"torch.optim has no optimizer {name!r}{nearest(name, known)}")
     accepts = set(inspect.signature(known[name]).parameters) - {"params", "lr"}
     if unknown := sorted(set(knobs) - accepts):
         raise RegraftError(f"{name} has no knob {', '.join(unknown)}; it has {sorted(accepts)}")

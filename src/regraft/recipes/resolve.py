@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from pathlib import Path
 from typing import Any
 
 import regraft.parts
-from regraft.core.errors import RegraftError
+from regraft.core.errors import RegraftError, nearest
 
 
 def part(kind: str, said: Any, where: str) -> Any:
@@ -26,16 +25,14 @@ def part(kind: str, said: Any, where: str) -> Any:
     [(name, knobs)] = [(said, {})] if isinstance(said, str) else said.items()
     known = names(kind)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-        raise RegraftError(f"no {kind} part {name!r}{f'; did you mean {near[0]!r}' if near else ''}", where=where)
+        raise RegraftError(f"no part {name!r} among the {kind}{nearest(name, known)}", where=where)
     if not isinstance(knobs or {}, dict):
         raise RegraftError(f"the knobs of {name!r} are a mapping, not {knobs!r}", where=where)
     make = getattr(importlib.import_module(f"regraft.parts.{kind}.{name}"), name)
     accepts = inspect.signature(make).parameters
     for knob in knobs or {}:
         if knob not in accepts:
-            near = difflib.get_close_matches(knob, accepts, n=1, cutoff=0.3)
-            hint = f"; did you mean {near[0]!r}" if near else f"; it has {sorted(accepts)}"
+            hint = nearest(knob, accepts) or f"; it has {sorted(accepts)}"
             raise RegraftError(f"{name} has no knob {knob!r}{hint}", where=where)
     return make(**(knobs or {}))
 
