@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import importlib
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -29,6 +28,7 @@ LISTED = 20  # skipped rows that are listed; all of them are counted
 
 _BATCH_ROWS = 1000
 _BATCH_CHARACTERS = 16 << 20
+_LARGEST_WEIGHT = 3e38  # of float32
 _WHOLE_FILE_LINES = 8  # a file that must be held whole may be as large as this many longest lines
 
 _FIELDS = {"text": ("text",), "messages": ("messages",), "completion": ("prompt", "completion")}
@@ -399,7 +399,7 @@ def _read_lines(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
                     pass
                 yield number, BadRow("line too long", f": over {_mebibytes(limit)}")
             elif line.strip():
-                yield number, line
+                yield number, line.rstrip(b"\r\n")
     if not number:
         raise RegraftError("empty file", where=entry.path)
 
@@ -574,8 +574,8 @@ _CONTENT: dict[str, Callable[[Row], Content]] = {"text": _text, "messages": _cha
 def _weight(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _ill_typed("weight", value, "a number")
-    if not math.isfinite(value) or value < 0:
-        raise BadRow("field `weight` must be finite and at least 0", f", not {value}")
+    if not 0 <= value <= _LARGEST_WEIGHT:
+        raise BadRow("field `weight` must be finite and at least 0", f", not {str(value)[:24]}")
     return float(value)
 
 
