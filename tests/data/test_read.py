@@ -304,12 +304,12 @@ def test_files_that_are_bad_as_a_whole(tmp_path: Path) -> None:
 def test_names_that_lead_nowhere(tmp_path: Path) -> None:
     lines(tmp_path / "notes.jsonl", GOOD)
     assert complaint(tmp_path / "note.jsonl") == (
-        f"{tmp_path}/note.jsonl: no such file, folder or dataset; did you mean {tmp_path}/notes.jsonl?"
+        f"{tmp_path}/note.jsonl: no such file, folder or dataset; did you mean 'notes.jsonl'"
     )
     assert complaint(tmp_path / "no" / "x.jsonl").endswith(f"; the folder {tmp_path}/no does not exist")
     assert complaint("zzzz").startswith("zzzz: no such file, folder or dataset")
     assert complaint() == "no data was named. Give a file, a folder or a dataset"
-    assert complaint(tmp_path / "notes.jsonl", tmp_path).endswith("notes.jsonl: is named twice")
+    assert complaint(tmp_path, tmp_path / "notes.jsonl").endswith("notes.jsonl: is named twice")
     (tmp_path / "pictures").mkdir()
     assert complaint(tmp_path / "pictures").endswith("no text, JSONL or Parquet file in the folder; it holds nothing")
     (tmp_path / "pictures" / "x.png").write_bytes(b"")
@@ -317,6 +317,20 @@ def test_names_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "blank").mkdir()
     (tmp_path / "blank" / "x.txt").write_bytes(b"")
     assert complaint(tmp_path / "blank").endswith("x.txt: no documents: skipped 1 × empty file")
+
+
+def test_links_and_pipes(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("a")
+    (tmp_path / "docs" / "b.txt").symlink_to("a.txt")
+    (tmp_path / "docs" / "c.txt").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "docs" / "d.txt")
+    reader = documents([str(tmp_path / "docs")])
+    assert [d.content for d in next(iter(reader))] == [Text("a")]
+    assert reader.skip_counts == {"the same file again": 1, "not a file": 2}
+    assert complaint(tmp_path / "docs" / "d.txt").endswith(
+        "is no regular file, so it cannot be read twice. Save it to a file first"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

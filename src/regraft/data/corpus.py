@@ -203,7 +203,7 @@ def _tokenised(reader: Reader, tokeniser: Tokeniser) -> Iterator[tuple[list[Docu
 
 @dataclass(frozen=True)
 class _Part:
-    """One manifest with its mapped shards, and where its names stand among those of the whole corpus."""
+    """One manifest with its mapped shards."""
 
     manifest: Manifest
     shards: tuple[dict[str, NDArray[Any]], ...]
@@ -257,6 +257,11 @@ class Corpus:
     def files(self) -> list[str]:
         """The paths that `file` counts."""
         return [entry["path"] for part in self._parts for entry in part.manifest["files"]]
+
+    @property
+    def places(self) -> Index:
+        """The place of each document among all documents of the corpora in this one, [documents]."""
+        return np.arange(self.documents) if self._index is None else self._index
 
     @property
     def documents(self) -> int:
@@ -391,10 +396,7 @@ def concat(corpora: Sequence[Corpus]) -> Corpus:
     if len({manifest["tokenizer"] for corpus in corpora for manifest in corpus.manifests}) > 1:
         raise RegraftError("the corpora were tokenised with different tokenizers", do="Build them again with one")
     bases = accumulate((sum(part.documents for part in corpus._parts) for corpus in corpora), initial=0)
-    index = [
-        base + (np.arange(corpus.documents) if corpus._index is None else corpus._index)
-        for base, corpus in zip(bases, corpora, strict=False)
-    ]
+    index = [base + corpus.places for base, corpus in zip(bases, corpora, strict=False)]
     return Corpus([part for corpus in corpora for part in corpus._parts], np.concatenate(index))
 
 

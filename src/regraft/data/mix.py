@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 
-from regraft.core.errors import RegraftError
+from regraft.core.errors import RegraftError, nearest
 
 
 def apportion(shares: Mapping[str, float], blocks: Mapping[str, int], total: int) -> dict[str, int]:
@@ -22,9 +21,7 @@ def apportion(shares: Mapping[str, float], blocks: Mapping[str, int], total: int
     """
     for name, share in shares.items():
         if name not in blocks:
-            close = difflib.get_close_matches(name, blocks, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise RegraftError(f"no source {name!r} among {', '.join(blocks)}{hint}", where="shares")
+            raise RegraftError(f"no source {name!r} among {', '.join(blocks)}{nearest(name, blocks)}", where="shares")
         if not (math.isfinite(share) and 0 <= share <= 1):
             raise RegraftError(f"the share of {name!r} must be between 0 and 1, not {share}", where="shares")
     left = 1 - math.fsum(shares.values())

@@ -119,9 +119,9 @@ class Blocks:
         on_disk = self._places(pieces) + within
         tokens, positions = np.zeros(window, dtype=np.int64), np.zeros(window, dtype=np.int64)
         counts = np.zeros(window, dtype=np.float32)
-        tokens.flat[at] = self.corpus.read(on_disk)
-        positions.flat[at] = within
-        counts.flat[at] = _spread(self._weight[pieces.rank], pieces) * self._learned(on_disk, within)
+        tokens.reshape(-1)[at] = self.corpus.read(on_disk)
+        positions.reshape(-1)[at] = within
+        counts.reshape(-1)[at] = _spread(self._weight[pieces.rank], pieces) * self._learned(on_disk, within)
         targets = np.where(counts[:, 1:] > 0, tokens[:, 1:], 0)
         return {
             "input_ids": torch.from_numpy(tokens[:, :-1].copy()),

@@ -6,7 +6,6 @@ Rows hold `text`, or `messages` (with `tools`), or `prompt` and `completion`; an
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import json
@@ -19,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
-from regraft.core.errors import RegraftError
+from regraft.core.errors import RegraftError, nearest
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -170,7 +169,7 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A row that was passed over: index in `Reader.files` (None: a file that is not read at all), line, and why."""
+    """A row that was passed over and why; `line` 0 is a file of a folder that is not read at all."""
 
     path: str
     line: int
@@ -293,19 +292,24 @@ def documents(
     """
     if not names:
         raise RegraftError("no data was named", do="Give a file, a folder or a dataset")
-    files: list[InputFile] = []
+    found: list[InputFile] = []
     unread: list[Skipped] = []
     for name in names:
-        found, passed = _find(str(name))
-        files += found
+        entries, passed = _find(str(name))
+        found += entries
         unread += passed
+    files: list[InputFile] = []
     seen: set[str] = set()
-    for entry in files:
+    for entry in found:
         real = entry.path if entry.format == "hub" else os.path.realpath(entry.path)
-        if real in seen:
+        if real in seen and not entry.in_folder:
             raise RegraftError("is named twice", where=entry.path)
+        if real in seen:
+            unread.append(Skipped(entry.path, 0, "the same file again"))
+            continue
         seen.add(real)
         entry.source = source or entry.source
+        files.append(entry)
     return Reader(files, skip_bad, max_line_bytes, unread)
 
 
@@ -315,13 +319,15 @@ def _find(name: str) -> tuple[list[InputFile], list[Skipped]]:
         if any((path / mark).is_file() for mark in ("dataset_dict.json", "dataset_info.json")):
             return [InputFile(name, path.resolve().name, "dataset")], []
         return _walk(name)
+    if path.exists() and not path.is_file():
+        raise RegraftError("is no regular file, so it cannot be read twice", where=name, do="Save it to a file first")
     if path.exists():
         return [InputFile(name, path.stem, _ROW_SUFFIXES.get(path.suffix.lower(), "text"))], []
     if (match := _HUB_NAME.fullmatch(name)) and not path.parent.exists() and not _known_suffix(path):
         return [
             InputFile(name, match["name"], "hub", revision=_hub_revision(name, match["name"], match["revision"]))
         ], []
-    raise RegraftError(f"no such file, folder or dataset{_nearest(path)}", where=name)
+    raise RegraftError(f"no such file, folder or dataset{_hint(path)}", where=name)
 
 
 def _walk(folder: str) -> tuple[list[InputFile], list[Skipped]]:
@@ -335,7 +341,9 @@ def _walk(folder: str) -> tuple[list[InputFile], list[Skipped]]:
         for name in sorted(names):
             path = Path(where, name)
             suffix = path.suffix.lower()
-            if name.startswith("."):
+            if not path.is_file():
+                unread.append(Skipped(str(path), 0, "not a file"))
+            elif name.startswith("."):
                 unread.append(Skipped(str(path), 0, "hidden file"))
             elif suffix in _TEXT_SUFFIXES or suffix in (".jsonl", ".ndjson", ".parquet"):
                 files.append(InputFile(str(path), source, _ROW_SUFFIXES.get(suffix, "text"), in_folder=True))
@@ -352,11 +360,10 @@ def _known_suffix(path: Path) -> bool:
     return path.suffix.lower() in _TEXT_SUFFIXES or path.suffix.lower() in _ROW_SUFFIXES
 
 
-def _nearest(path: Path) -> str:
+def _hint(path: Path) -> str:
     if not path.parent.is_dir():
         return f"; the folder {path.parent} does not exist"
-    close = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
-    return f"; did you mean {path.parent / close[0]}?" if close else ""
+    return nearest(path.name, os.listdir(path.parent))
 
 
 def _hub_revision(name: str, repository: str, revision: str | None) -> str:

@@ -43,6 +43,23 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A conversation as text, and the spans of characters that are the assistant's."""
+
+    text: str
+    spans: list[tuple[int, int]]
+
+    def encoded(self, ids: list[int], offsets: list[tuple[int, int]]) -> Encoded:
+        starts, ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
+        # Backends may trim the offsets of a space to nothing: then it starts where the token before it ends.
+        starts = np.where(starts == ends, np.minimum(starts, np.append(0, ends[:-1])), starts)
+        supervised = np.zeros(len(ids), dtype=bool)
+        for begin, end in self.spans:
+            supervised |= (starts >= begin) & (starts < end)
+        return Encoded(ids, supervised)
+
+
 class Tokeniser:
     """Turns batches of documents into ids with a fast tokenizer's own threads (RAYON_NUM_THREADS sets how many).
 
@@ -102,64 +119,56 @@ class Tokeniser:
             raise RegraftError(
                 "the rows hold `messages` but the tokenizer has no chat template", do="Set its chat_template"
             )
-        render = self._marked if _GENERATION.search(template) else self._unmarked
-        outcomes: list[Outcome] = []
-        for _, group in groupby(chats, key=lambda c: c.tools):
-            outcomes += render(list(group))
-        return [self._chat_end(outcome) for outcome in outcomes]
-
-    def _chat_end(self, outcome: Outcome) -> Outcome:
-        if isinstance(outcome, BadRow):
-            return outcome
-        assert outcome.supervised is not None
-        if not outcome.supervised.any():
-            return BadRow("no assistant turn", ": the chat template shows none")
-        last = int(outcome.supervised.nonzero()[0][-1])
-        if self.eos in outcome.ids[last:]:
-            return outcome
-        speaks_last = last >= len(outcome.ids) - 2
-        return Encoded([*outcome.ids, self.eos], np.append(outcome.supervised, speaks_last))
-
-    def _marked(self, chats: list[Chat]) -> list[Outcome]:
-        """Conversations whose template marks the assistant's words with {% generation %}."""
-        try:
-            made = self.tokenizer.apply_chat_template(
-                [c.messages for c in chats], tools=chats[0].tools, return_dict=True, return_assistant_tokens_mask=True
-            )
-        except Exception as error:
-            return [_refusal(error)] if len(chats) == 1 else [o for c in chats for o in self._marked([c])]
-        pairs = zip(made["input_ids"], made["assistant_masks"], strict=True)
-        return [Encoded(ids, np.array(mask, dtype=bool)) for ids, mask in pairs]
-
-    def _unmarked(self, chats: list[Chat]) -> list[Outcome]:
-        """Conversations whose assistant turns are found by rendering the conversation up to and with each of them."""
-        rendered = [self._spans(chat) for chat in chats]
+        spans = self._marked if _GENERATION.search(template) else self._unmarked
+        rendered = [_refused_or(spans, chat) for chat in chats]
         whole = [r for r in rendered if not isinstance(r, BadRow)]
-        made = self._call([text for text, _ in whole], add_special_tokens=False, return_offsets_mapping=True)
-        encoded = iter([_masked(*row) for row in zip(made["input_ids"], made["offset_mapping"], whole, strict=True)])
-        return [r if isinstance(r, BadRow) else next(encoded) for r in rendered]
+        made = self._call([r.text for r in whole], add_special_tokens=False, return_offsets_mapping=True)
+        rows = iter(zip(made["input_ids"], made["offset_mapping"], strict=True))
+        return [r if isinstance(r, BadRow) else self._chat_end(r.encoded(*next(rows))) for r in rendered]
 
-    def _spans(self, chat: Chat) -> tuple[str, list[tuple[int, int]]] | BadRow:
-        try:
-            text = self._render(chat.messages, chat.tools)
-            spans = []
-            for at, turn in enumerate(chat.messages):
-                if turn["role"] != "assistant":
-                    continue
-                before = self._render(chat.messages[:at], chat.tools, prompting=True) if at else ""
-                through = self._render(chat.messages[: at + 1], chat.tools)
-                if not (text.startswith(through) and through.startswith(before)):
-                    return BadRow(
-                        "the assistant's turns cannot be told from the rest", f" (messages[{at}]): {_TEMPLATE_REMEDY}"
-                    )
-                spans.append((len(before), len(through)))
-        except Exception as error:
-            return _refusal(error)
-        return text, spans
+    def _chat_end(self, encoded: Encoded) -> Outcome:
+        assert encoded.supervised is not None
+        if not encoded.supervised.any():
+            return BadRow("no assistant turn", ": the chat template shows none")
+        last = int(encoded.supervised.nonzero()[0][-1])
+        if self.eos in encoded.ids[last:]:
+            return encoded
+        return Encoded([*encoded.ids, self.eos], np.append(encoded.supervised, last == len(encoded.ids) - 1))
 
-    def _render(self, messages: list[dict[str, Any]], tools: list[Any] | None, *, prompting: bool = False) -> str:
+    def _marked(self, chat: Chat) -> _Rendered | BadRow:
+        """Where the template itself marks the assistant's words, with {% generation %}."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        # The tokenizer's own `return_assistant_tokens_mask` fails on an empty turn, and where a turn ends in a space
+        # whose offsets the backend trims it marks everything after it.
+        made: Any = render_jinja_template(
+            conversations=[chat.messages],
+            tools=chat.tools,
+            chat_template=self.tokenizer.get_chat_template(),
+            return_assistant_tokens_mask=True,
+            **self.tokenizer.special_tokens_map,
+        )
+        (text,), (spans,) = made
+        return _Rendered(text, spans)
+
+    def _unmarked(self, chat: Chat) -> _Rendered | BadRow:
+        """Where the conversation rendered up to and with each of the assistant's turns says that they are."""
+        text = self._render(chat, len(chat.messages))
+        spans = []
+        for at, turn in enumerate(chat.messages):
+            if turn["role"] != "assistant":
+                continue
+            before = self._render(chat, at, prompting=True) if at else ""
+            through = self._render(chat, at + 1)
+            if not (text.startswith(through) and through.startswith(before)):
+                remedy = f" (messages[{at}]): {_TEMPLATE_REMEDY}"
+                return BadRow("the assistant's turns cannot be told from the rest", remedy)
+            spans.append((len(before), len(through)))
+        return _Rendered(text, spans)
+
+    def _render(self, chat: Chat, turns: int, *, prompting: bool = False) -> str:
         rendered = self.tokenizer.apply_chat_template(
-            messages, tools=tools, tokenize=False, add_generation_prompt=prompting
+            chat.messages[:turns], tools=chat.tools, tokenize=False, add_generation_prompt=prompting
         )
         return str(rendered)
 
@@ -189,17 +198,12 @@ def _as_chat(content: Text | Chat | Completion) -> Text | Chat | Completion:
     return Chat(turns)
 
 
-def _masked(ids: list[int], offsets: list[tuple[int, int]], rendered: tuple[str, list[tuple[int, int]]]) -> Outcome:
-    starts = np.array(offsets, dtype=np.int64).reshape(-1, 2)[:, 0]
-    supervised = np.zeros(len(ids), dtype=bool)
-    for begin, end in rendered[1]:
-        supervised |= (starts >= begin) & (starts < end)
-    return Encoded(ids, supervised)
-
-
-def _refusal(error: Exception) -> BadRow:
-    said = str(error).strip() or repr(error)
-    return BadRow("the chat template refuses the row", f": {said.splitlines()[0]}")
+def _refused_or(spans: Callable[[Chat], _Rendered | BadRow], chat: Chat) -> _Rendered | BadRow:
+    try:
+        return spans(chat)
+    except Exception as error:  # a template may raise anything
+        said = str(error).strip() or repr(error)
+        return BadRow("the chat template refuses the row", f": {said.splitlines()[0]}")
 
 
 def _fast(tokenizer: PreTrainedTokenizerBase) -> Any:
