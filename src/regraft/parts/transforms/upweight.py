@@ -10,7 +10,7 @@ each of its tokens: leave `counts` alone, or the weight is applied twice.
 Paper:   "Upsample or Upweight? Balanced Training on Heavily Imbalanced Datasets" Li et al. 2024. https://arxiv.org/abs/2410.04579
 Needs:   a column `source`: a name or number for each row.
 Differs: the paper divides a mini-batch's weighted loss by its number of rows; here a pooled mean is divided by its
-         weights, so a batch without rare rows is not scaled down. The two agree over the full data.
+         weights. The two agree over the full data; in small batches ours varies less, and leans to the common sources.
 Tags:    loss weighting, imbalance, any data
 """
 
