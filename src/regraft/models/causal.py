@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +43,11 @@ class CausalLM(TorchModel):
 
         Raises RegraftError when the configuration is not a causal language model's, a tensor is missing, or one is left over.
         """
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
+        from transformers import AutoConfig, AutoModelForCausalLM
 
         if "config.json" not in files:
             raise RegraftError("no config.json among the model's files", do="Give a Hugging Face model folder")
-        with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
-            for name, content in files.items():
-                target = Path(folder, name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
-            was, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-            logging.set_verbosity_error()
-            logging.disable_progress_bar()
+        with _folder_of(files) as folder, _quiet():
             try:
                 config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
                 with torch.device("meta"):
@@ -62,15 +55,9 @@ class CausalLM(TorchModel):
                 module, info = type(skeleton).from_pretrained(
                     None, config=config, state_dict=dict(weights), dtype=dtype, output_loading_info=True
                 )
-                tokenizer = None
-                if "tokenizer.json" in files or "tokenizer_config.json" in files:
-                    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
             except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
                 raise RegraftError(f"transformers cannot build the model: {error}", where="config.json") from error
-            finally:
-                logging.set_verbosity(was)
-                if bars:
-                    logging.enable_progress_bar()
+        tokenizer = tokenizer_from(files, trust_remote_code=trust_remote_code)
         for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
             if info[problem]:
                 some = ", ".join(map(str, sorted(info[problem], key=str)[:3]))
@@ -82,7 +69,7 @@ class CausalLM(TorchModel):
     def _check_tokenizer(self) -> None:
         if self.tokenizer is None:
             return
-        rows, highest = self.module.get_input_embeddings().weight.shape[0], max(self.tokenizer.get_vocab().values())  # type: ignore[operator, union-attr]
+        rows, highest = self.module.get_input_embeddings().weight.shape[0], max(self.tokenizer.get_vocab().values())
         if highest >= rows:
             raise RegraftError(
                 f"the tokenizer has token ids up to {highest}, the model embeds {rows}",
@@ -93,7 +80,7 @@ class CausalLM(TorchModel):
     @property
     def context(self) -> int | None:
         """The longest context the model's configuration allows, in tokens."""
-        config = self.module.config.get_text_config()  # type: ignore[operator, union-attr]
+        config = self.module.config.get_text_config()
         return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
 
     def read(self, rows: Rows) -> Out:
@@ -121,8 +108,47 @@ class CausalLM(TorchModel):
                 chosen: dict[str, Any] = (
                     {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
                 )
-                out = self.module.generate(  # type: ignore[operator, union-attr]
+                out = self.module.generate(
                     **ids, max_new_tokens=tokens, pad_token_id=self.tokenizer.eos_token_id, **chosen
                 )
             texts.append(self.tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
         return texts
+
+
+def tokenizer_from(files: Mapping[str, bytes], *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer among a model's files, or None."""
+    from transformers import AutoTokenizer
+
+    if not {"tokenizer.json", "tokenizer_config.json"} & set(files):
+        return None
+    with _folder_of(files) as folder, _quiet():
+        try:
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
+            raise RegraftError(f"transformers cannot read the tokenizer: {error}", where="tokenizer.json") from error
+
+
+@contextmanager
+def _folder_of(files: Mapping[str, bytes]) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
+        for name, content in files.items():
+            target = Path(folder, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        yield folder
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers without its log lines and progress bars: what matters comes back as errors."""
+    from transformers.utils import logging
+
+    was, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(was)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,263 @@
+"""The commands and their options. What a command does is in the module of its group, imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="regraft",
+    help="Keep trained models current: learn the new, keep the old, measure both, roll back.\n\n"
+    "Exit codes: 0 done or accepted, 1 rejected by the gate, 2 bad input or usage, 3 cannot tell, 4 damaged store, "
+    "130 interrupted (and resumable).",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+claims = typer.Typer(help="The experiments behind the methods.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(claims, name="claims")
+
+LinePath = Annotated[Path, typer.Argument(help="the line's folder", show_default=False)]
+VersionRef = Annotated[str, typer.Argument(help="id, prefix, v3, a pointer such as released, head, latest")]
+TRAINING, LINE, CATALOGUE = "Make a new version", "The line", "Methods and evidence"
+
+
+def _version(show: bool) -> None:
+    if show:
+        from regraft import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(rich_help_panel=TRAINING)
+def adopt(
+    model: Annotated[str, typer.Argument(help="a Hugging Face folder, or a hub name", show_default=False)],
+    line: LinePath,
+    trust_remote_code: Annotated[bool, typer.Option(help="Keep and run the model's own Python files.")] = False,
+) -> None:
+    """Start a line from a model: its first version, without its history."""
+    from regraft.cli.updates import adopt
+
+    adopt(model, line, trust_remote_code)
+
+
+@app.command(rich_help_panel=TRAINING)
+def learn(
+    target: Annotated[
+        str, typer.Argument(help="a line, or a model folder (its line is made beside it)", show_default=False)
+    ],
+    data: Annotated[
+        Optional[list[str]], typer.Option(help="New text: JSONL, Parquet, text, folders, datasets.")
+    ] = None,
+    keep: Annotated[
+        Optional[list[str]], typer.Option(help="Text the model knew before the line began, to replay.")
+    ] = None,
+    suite: Annotated[Optional[list[Path]], typer.Option(help="Questions (JSONL) to measure before and after.")] = None,
+    recipe: Annotated[Optional[Path], typer.Option(help="A recipe file (YAML).")] = None,
+    set: Annotated[Optional[list[str]], typer.Option(help="One knob of the recipe: key=value.")] = None,
+    line: Annotated[Optional[Path], typer.Option(help="Where the line of a model folder is made.")] = None,
+    base: Annotated[str, typer.Option(help="The version to begin from.")] = "head",
+    message: Annotated[str, typer.Option("-m", "--message", help="One line for the log.")] = "",
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    unprotected: Annotated[bool, typer.Option(help="Go on though there is no old text to replay.")] = False,
+    skip_bad: Annotated[bool, typer.Option(help="Pass over bad rows, count and list them.")] = False,
+    plan_only: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with the unfinished run.")] = False,
+    restart: Annotated[bool, typer.Option(help="Throw the unfinished run away.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+) -> None:
+    """Learn new text, keep the old, measure both, commit a version."""
+    from regraft.cli import updates
+
+    updates.learn(
+        updates.Request(
+            target=target,
+            data=data or [],
+            keep=keep or [],
+            suites=[str(s) for s in suite or []],
+            recipe=recipe,
+            knobs=set or [],
+            line=line,
+            base=base,
+            message=message,
+            seed=seed,
+            unprotected=unprotected,
+            skip_bad=skip_bad,
+            device=device,
+        ),
+        plan_only=plan_only,
+        resume=resume,
+        restart=restart,
+    )
+
+
+@app.command(rich_help_panel=LINE)
+def log(line: LinePath, events: Annotated[bool, typer.Option(help="Every move of every pointer.")] = False) -> None:
+    """The versions of a line, newest first."""
+    from regraft.cli.history import log
+
+    log(line, events)
+
+
+@app.command(rich_help_panel=LINE)
+def show(
+    line: LinePath,
+    version: VersionRef = "head",
+    rows: Annotated[Optional[int], typer.Option(help="List so many rows that touched it.")] = None,
+    row: Annotated[Optional[str], typer.Option(help="Which versions this row (id or prefix) touched.")] = None,
+) -> None:
+    """One version: what made it, what was measured, which rows touched it."""
+    from regraft.cli.history import show
+
+    show(line, version, rows, row)
+
+
+@app.command(rich_help_panel=LINE)
+def promote(
+    line: LinePath,
+    version: VersionRef = "head",
+    name: Annotated[str, typer.Option("--as", help="The pointer to move.")] = "released",
+    policy: Annotated[Optional[Path], typer.Option(help="The gate's policy (YAML or JSON).")] = None,
+    anyway: Annotated[bool, typer.Option(help="Though the gate does not accept it.")] = False,
+) -> None:
+    """Point a name at a version that the gate accepts against what the name points at now."""
+    from regraft.cli.judge import promote
+
+    promote(line, version, name, policy, anyway)
+
+
+@app.command(rich_help_panel=LINE)
+def rollback(
+    line: LinePath,
+    to: VersionRef,
+    name: Annotated[str, typer.Option("--as", help="The pointer to move back.")] = "head",
+    why: Annotated[str, typer.Option(help="For the log.")] = "",
+) -> None:
+    """Go back to a version; nothing is lost, and the next update builds there."""
+    from regraft.cli.history import rollback
+
+    rollback(line, to, name, why)
+
+
+@app.command(rich_help_panel=LINE)
+def verify(line: LinePath) -> None:
+    """Read every stored file and check that it is what was written."""
+    from regraft.cli.history import verify
+
+    verify(line)
+
+
+@app.command(rich_help_panel=LINE)
+def gc(
+    line: LinePath,
+    drop: Annotated[Optional[list[str]], typer.Option(help="Forget a version that nothing needs.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would go.")] = False,
+) -> None:
+    """Remove what no version, pointer or unfinished run needs."""
+    from regraft.cli.history import gc
+
+    gc(line, drop or [], dry_run)
+
+
+@app.command(rich_help_panel=LINE)
+def export(
+    line: LinePath,
+    folder: Annotated[Path, typer.Argument(help="the new folder")],
+    version: VersionRef = "head",
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
+) -> None:
+    """Write a plain Hugging Face folder that loads without regraft."""
+    from regraft.cli.history import export
+
+    export(line, folder, version, overwrite)
+
+
+@app.command(rich_help_panel=LINE)
+def compare(
+    line: LinePath,
+    a: Annotated[str, typer.Argument(help="the version before")],
+    b: Annotated[str, typer.Argument(help="the version after")] = "head",
+    json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+    alpha: Annotated[float, typer.Option(help="Error rate over all suites.")] = 0.05,
+) -> None:
+    """Two versions item by item: change with its interval, flips, what could have been seen."""
+    from regraft.cli.judge import compare
+
+    compare(line, a, b, alpha, json)
+
+
+@app.command(rich_help_panel=LINE)
+def check(
+    line: LinePath,
+    a: Annotated[str, typer.Argument(help="the version before")],
+    b: Annotated[str, typer.Argument(help="the version after")] = "head",
+    policy: Annotated[Optional[Path], typer.Option(help="The gate's policy (YAML or JSON).")] = None,
+    json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+) -> None:
+    """The gate: accept (0), reject (1), cannot tell (3)."""
+    from regraft.cli.judge import check
+
+    check(line, a, b, policy, json)
+
+
+@app.command(rich_help_panel=LINE)
+def report(
+    line: LinePath,
+    version: VersionRef = "head",
+    format: Annotated[str, typer.Option(help="html, md or json.")] = "html",
+    output: Annotated[
+        Optional[Path], typer.Option("-o", "--output", help="The file; md and json go to the screen.")
+    ] = None,
+) -> None:
+    """One self-contained page about an update."""
+    from regraft.cli.judge import report
+
+    report(line, version, format, output)
+
+
+@app.command(rich_help_panel=CATALOGUE)
+def methods(
+    name: Annotated[Optional[str], typer.Argument(help="one method's card", show_default=False)] = None,
+    json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+    tag: Annotated[Optional[str], typer.Option(help="Only those with this tag.")] = None,
+) -> None:
+    """The methods: what each does, its paper, its knobs, what was measured."""
+    from regraft.cli.catalogue import methods
+
+    methods(name, json, tag)
+
+
+@claims.command("run")
+def claims_run(
+    names: Annotated[Optional[list[str]], typer.Argument(help="claims; none: the stale and unmeasured ones")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+) -> None:
+    """Measure claims and keep the figures, whichever way they fall."""
+    from regraft.cli.catalogue import run_claims
+
+    run_claims(names or [], jobs)
+
+
+@app.command(rich_help_panel=CATALOGUE)
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where the demo's line is made")] = Path("regraft-demo"),
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """The main job on text that every Python carries: no download, a few minutes."""
+    from regraft.cli.demo import demo
+
+    demo(folder, seed)

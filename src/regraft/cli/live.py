@@ -1,0 +1,73 @@
+"""What a person sees while an update runs: a live line on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 100)
+
+EVERY_SECONDS = 10.0
+
+
+class Live:
+    """Listens to an update and shows it: tokens per second, losses on new and old text, time left."""
+
+    def __init__(self, total_steps: int | None = None) -> None:
+        self.total = total_steps
+        self.began = self.said = time.monotonic()
+        self.first: tuple[float, float] | None = None
+        self.held = ""
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+
+    def stage(self, name: str) -> None:
+        self.close()
+        if name == "training":
+            self.first = None
+            if err.is_terminal:
+                columns: tuple[Any, ...] = (
+                    TextColumn("{task.description}"),
+                    BarColumn(24),
+                    TextColumn("{task.fields[said]}"),
+                    TimeRemainingColumn(),
+                )
+                self.bar = Progress(*columns, console=err, transient=True)
+                self.bar.start()
+                self.task = self.bar.add_task("training", total=self.total, said="")
+        else:
+            err.print(f"[dim]{name} …[/dim]")
+
+    def plan(self, steps: int) -> None:
+        self.total = steps
+
+    def record(self, record: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (now, record["tokens"])
+        for side in ("new", "old"):
+            if f"held/{side}" in record:
+                self.held = "  ".join(f"{s} {record[f'held/{s}']:.3f}" for s in ("new", "old") if f"held/{s}" in record)
+        spent = now - self.first[0]
+        speed = (record["tokens"] - self.first[1]) / spent if spent else 0.0
+        said = f"step {record['step']:.0f}  {speed:,.0f} tokens/s  held-out loss {self.held}"
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=record["step"], said=said)
+        elif now - self.said >= EVERY_SECONDS and self.total:
+            left = spent / max(record["step"], 1) * (self.total - record["step"])
+            err.print(f"  {said}  {left:,.0f} s left")
+            self.said = now
+
+    def notice(self, text: str) -> None:
+        err.print(text, markup=False)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

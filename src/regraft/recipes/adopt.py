@@ -1,0 +1,57 @@
+"""Adopt: a Hugging Face model becomes the first version of a line, without its history."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from regraft.core.errors import RegraftError
+from regraft.recipes.update import RELEASE
+from regraft.store import Draft, Line, Version
+from regraft.store.folder import read_folder
+
+_WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*"]
+
+
+def adopt(model: str, line: Path, *, trust_remote_code: bool = False, message: str = "") -> tuple[Line, Version]:
+    """Starts a line at `line` from a folder or a hub name. Nothing is left behind when the model cannot be read.
+
+    Raises RegraftError for pickled weights, a folder that is not a model, a hub name without a network, weights that do
+    not fit the configuration, a tokenizer that does not fit the model, and a place that is taken.
+    """
+    from regraft.models.causal import CausalLM
+
+    folder = local_folder(model)
+    files, tensors = read_folder(folder, trust_remote_code=trust_remote_code)
+    weights = dict(tensors)
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    CausalLM.from_files(contents, weights, trust_remote_code=trust_remote_code)
+    made = Line.create(line, about={"family": "causal language model"})
+    with made.writing():
+        draft = Draft(
+            bundles={RELEASE: {name: made.put_tensor(tensor) for name, tensor in weights.items()}},
+            files={name: made.put_file(content) for name, content in contents.items()},
+            record={"recipe": "adopt", "calls": [], "from": Path(model).name},
+            message=message or f"adopted from {Path(model).name}",
+        )
+        return made, made.commit(draft)
+
+
+def local_folder(model: str) -> Path:
+    """The folder of a model: as it is, or fetched from the hub by name."""
+    path = Path(model)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise RegraftError("a file, not a model folder", where=model, do="Give the folder with config.json")
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise RegraftError("there is no such folder", where=model, do="Give a Hugging Face model folder or a hub name")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=_WANTED))
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        offline = "HF_HUB_OFFLINE" in os.environ or not isinstance(error, HfHubHTTPError)
+        why = "the hub cannot be reached" if offline else str(error).splitlines()[0]
+        raise RegraftError(f"not a folder here, and {why}", where=model, do="Give a local folder") from None

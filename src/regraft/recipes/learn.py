@@ -1,0 +1,228 @@
+"""Learn new text and keep the old: re-warm or go on, replay some of what the model was trained on, measure both sides.
+
+    total tokens = epochs · new tokens;   share r of every batch is old text, 1 - r new: the total does not change
+
+With nothing said, the share follows the shift between the texts as the model feels it (its loss on the new held-out documents
+less its loss on the old): 5% for a weak one, 25% for a strong one. The peak of the learning rate is that of the line's last
+update, or by the model's size. One pass over the new text; up to four where one would give too few steps.
+
+Paper:   "Simple and Scalable Strategies to Continually Pre-train Large Language Models" Ibrahim et al. 2024. https://arxiv.org/abs/2403.08763
+Paper:   "Continual Pre-Training of Large Language Models: How to (re)warm your model?" Gupta et al. 2023. https://arxiv.org/abs/2308.04014
+Claim:   re-warming with replay comes within 2% of training from scratch on the union, at no more than half of its tokens.
+Needs:   new text; the line's own past or texts to keep, if there is to be replay.
+Differs: the paper chooses the share by hand; the peak by size is Kaplan et al. 2020 (arXiv:2001.08361, equation D.1); up to four
+         passes follow Muennighoff et al. 2023 (arXiv:2305.16264).
+Tags:    continual pre-training, replay
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from regraft.core.errors import RegraftError, nearest
+from regraft.core.plan import Feed, Plan, Weighted
+from regraft.data.corpus import Corpus
+from regraft.data.pack import Blocks, pack
+from regraft.engine.training import Training
+from regraft.evidence.readings import Reading
+from regraft.evidence.items import Items
+from regraft.evidence.suites import HeldOut
+from regraft.parts.losses.nll import nll
+from regraft.parts.samplers.replay import replay as replay_sampler
+from regraft.recipes import texts
+from regraft.recipes.resolve import described, part
+from regraft.recipes.sources import NEW, OLD, Sources, check_context
+from regraft.recipes.update import TRUNK, Update
+from regraft.store import CorpusUse, Version
+
+WEAK_SHARE, STRONG_SHARE, STRONG_SHIFT = 0.05, 0.25, 0.5
+FEWEST_STEPS, MOST_EPOCHS, AIMED_STEPS = 200, 4, 500
+MOST_BATCH_TOKENS = 1 << 19
+
+
+def _parts(kind: str) -> BeforeValidator:
+    def read(said: Any) -> Any:
+        many = said if isinstance(said, list | tuple) else [said]
+        found = [part(kind, each, where=kind) for each in many]
+        return found if isinstance(said, list | tuple) else found[0]
+
+    return BeforeValidator(read, json_schema_input_type=str | dict[str, dict[str, Any]] | list[Any])
+
+
+class learn(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    replay: Annotated[float | None, Field(ge=0, lt=1, description="share of old text in every batch")] = None
+    schedule: Annotated[Any, _parts("schedules"), Field(description="learning-rate schedule")] = "rewarm"
+    lr: Annotated[float | None, Field(gt=0, description="peak learning rate")] = None
+    epochs: Annotated[float | None, Field(gt=0, description="total tokens over new tokens")] = None
+    tokens: Annotated[int | None, Field(gt=0, description="total tokens; wins over epochs")] = None
+    batch_tokens: Annotated[int | None, Field(gt=0, description="tokens of one optimizer step")] = None
+    micro_tokens: Annotated[int, Field(gt=0, description="tokens of one forward pass")] = 8192
+    context: Annotated[int | None, Field(gt=1, description="tokens of a block")] = None
+    shares: Annotated[dict[str, float] | None, Field(description="shares of the new text's sources")] = None
+    sampler: Annotated[Any, _parts("samplers"), Field(description="what draws the new text")] = "shuffled"
+    gradients: Annotated[list[Any], _parts("gradients"), Field(description="gradient transforms, in order")] = []
+    trainables: Annotated[list[Any], _parts("trainables"), Field(description="what may move")] = []
+    penalties: Annotated[list[Any], _parts("penalties"), Field(description="weight-space penalties")] = []
+    optimizer: Annotated[str, Field(description="a class of torch.optim")] = "AdamW"
+    optimizer_knobs: dict[str, Any] = {"betas": (0.9, 0.95), "weight_decay": 0.1}
+    clip: Annotated[float | None, Field(gt=0)] = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    seed: int = 0
+    monitor_every: Annotated[int | None, Field(gt=0, description="steps between measurements of both losses")] = None
+
+    def __call__(self, u: Update, sources: Sources, *, plan_only: bool = False) -> Version | None:
+        context = check_context(self.context, u.model.context)
+        suites = sources.suites(context)
+        before = u.measure("before", suites)
+        chosen = self.choose(u, sources, before, context)
+        u.listener.notice("\n".join(chosen.lines))
+        u.listener.plan(chosen.training.steps)
+        if plan_only:
+            return None
+        fitted = u.fit(
+            chosen.plan,
+            {name: texts.rows(blocks) for name, blocks in chosen.blocks.items()},
+            chosen.training,
+            from_trunk=chosen.from_trunk,
+            monitors={f"{side}": pack(held, context, seed=0).rows for side, held in sources.held().items()},
+            monitor_every=chosen.monitor_every,
+        )
+        u.settle()
+        after = u.measure("after", suites)
+        used = [CorpusUse(text.digest, "kept") for text in sources.kept]
+        for name, seen in fitted.seen.items():
+            used += texts.uses(u.line, "replay" if name == OLD else "new", chosen.blocks[name], seen)
+        return u.commit(
+            sources.message,
+            evidence={"curve": fitted.curve, "tokens": fitted.tokens, "why": chosen.lines},
+            readings={"before": before, "after": after},
+            questions=[suite for suite in suites.values() if isinstance(suite, Items)],
+            corpora=used,
+            fitted=fitted,
+            record={"recipe": "learn", "knobs": described(dict(self)), "lr": chosen.training.lr, "context": context},
+            details={"skipped": dict(sources.skipped)},
+        )
+
+    def choose(self, u: Update, sources: Sources, before: Mapping[str, Reading], context: int) -> Chosen:
+        """Everything that was not said, and why."""
+        lines = []
+        old = sources.old()
+        share, why = self._share(sources, before, old is not None)
+        lines.append(f"replay     {share:.0%} of every batch is old text: {why}")
+        shares = {NEW: 1.0} if self.shares is None else _checked(self.shares, sources.new.train)
+        parts = {NEW: sources.new.train} if self.shares is None else texts.by_source(sources.new.train)
+        blocks = {n: pack(c, context, seed=self.seed) for n, c in parts.items() if shares.get(n, 1.0)}
+        feeds = tuple(
+            Feed(n, replace(self.sampler, source=n), None if self.shares is None else shares[n] * (1 - share))
+            for n in blocks
+        )
+        if share and old is not None:
+            blocks[OLD] = pack(old, context, seed=self.seed)
+            feeds += (Feed(OLD, replay_sampler(source=OLD), share),)
+        new_tokens = sources.new.train.tokens
+        total, why = self._tokens(new_tokens)
+        lines.append(f"tokens     {total:,} in all, of which {round(total * (1 - share)):,} new: {why}")
+        batch = max(1, self._batch_tokens(total) // context)
+        steps = max(1, round(total / (batch * context)))
+        lr, why = self._peak(u)
+        lines.append(f"rate       {self.schedule}, peak {lr:g}: {why}")
+        lines.append(f"steps      {steps} of {batch} blocks of {context} tokens")
+        plan = Plan(
+            feeds=feeds,
+            losses=(Weighted(nll()),),
+            penalties=tuple(Weighted(p) for p in self.penalties),
+            trainables=tuple(self.trainables),
+            gradients=tuple(self.gradients),
+            lr=self.schedule,
+        )
+        training = Training(
+            steps=steps,
+            batch=batch,
+            lr=lr,
+            micro_batch=max(1, self.micro_tokens // context),
+            optimizer=self.optimizer,
+            knobs={k: tuple(v) if isinstance(v, list) else v for k, v in self.optimizer_knobs.items()},
+            decay_vectors=False,
+            clip=self.clip,
+            precision=self.precision,
+            compile=self.compile,
+            seed=self.seed,
+            log_every=max(1, steps // 100),
+        )
+        from_trunk = TRUNK in u.base.bundles and "infinite" in u.memory and "infinite" in repr(self.schedule)
+        return Chosen(plan, training, blocks, from_trunk, self.monitor_every or max(1, steps // 25), lines)
+
+    def _share(self, sources: Sources, before: Mapping[str, Reading], known: bool) -> tuple[float, str]:
+        if not known:
+            return 0.0, "there is no old text to replay; what the model knew is not protected"
+        if self.replay is not None:
+            return self.replay, "as the recipe says"
+        loss = {name: r.mean for name, r in before.items() if r.lower_is_better}
+        new = loss.pop(sources.new.name, None)
+        if new is None or not loss:
+            return WEAK_SHARE, "too little text is held out to measure the shift"
+        shift = new - sum(loss.values()) / len(loss)
+        strong = shift > STRONG_SHIFT
+        share, word = (STRONG_SHARE, "strong") if strong else (WEAK_SHARE, "weak")
+        return share, f"a {word} shift, {shift:+.2f} nats/token from old to new (strong: over {STRONG_SHIFT})"
+
+    def _tokens(self, new: int) -> tuple[int, str]:
+        if self.tokens is not None:
+            return self.tokens, "as the recipe says"
+        if self.epochs is not None:
+            return round(self.epochs * new), f"{self.epochs:g} times the new text, as the recipe says"
+        aimed = FEWEST_STEPS * (self.batch_tokens or 4096)
+        passes = min(MOST_EPOCHS, max(1, math.ceil(aimed / new)))
+        return passes * new, "one pass" if passes == 1 else f"{passes} passes, since one would give too few steps"
+
+    def _batch_tokens(self, total: int) -> int:
+        if self.batch_tokens is not None:
+            return self.batch_tokens
+        return min(MOST_BATCH_TOKENS, 1 << max(11, (total // AIMED_STEPS).bit_length() - 1))
+
+    def _peak(self, u: Update) -> tuple[float, str]:
+        if self.lr is not None:
+            return self.lr, "as the recipe says"
+        record = u.base.record if isinstance(u.base.record, dict) else {}
+        if "lr" in record:
+            return float(record["lr"]), "that of the line's last update"
+        size = sum(t.numel() for t in u.model.state().values())
+        return max(1e-5, 0.003239 - 0.0001395 * math.log(size)), f"by the model's size, {size:,} weights"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What an update will do.
+
+    Attributes:
+        blocks: the rows of each feed, by its name.
+        from_trunk: whether it goes on from before the last annealing.
+        lines: what was chosen, and why, for people.
+    """
+
+    plan: Plan
+    training: Training
+    blocks: Mapping[str, Blocks]
+    from_trunk: bool
+    monitor_every: int
+    lines: list[str]
+
+
+def _checked(shares: Mapping[str, float], new: Corpus) -> Mapping[str, float]:
+    """Shares of the new text's sources: known names, adding up to 1."""
+    for name in shares:
+        if name not in new.sources:
+            raise RegraftError(f"no source {name!r}{nearest(name, new.sources)}", where="shares")
+    if missing := sorted(set(new.sources) - set(shares)):
+        raise RegraftError(f"no share for the sources {missing}", where="shares", do="Give 0 to leave one out")
+    if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
+        raise RegraftError(f"the shares add up to {sum(shares.values()):g}, not to 1: {dict(shares)}", where="shares")
+    return shares

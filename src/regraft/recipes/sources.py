@@ -1,0 +1,104 @@
+"""What an update is given: new text, the past, and the suites that both sides are measured on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from regraft.core.errors import RegraftError
+from regraft.data.corpus import Corpus, canonical
+from regraft.evidence.items import Item, Items
+from regraft.evidence.suites import HeldOut, Suite
+from regraft.recipes import texts
+from regraft.recipes.texts import Text
+from regraft.store import Line, TensorRef, Version
+
+NEW, OLD = "new", "old"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The texts and questions of one update.
+
+    Attributes:
+        new: the text to learn.
+        past: what the line was trained on, each text with the documents that touched it; oldest first.
+        kept: texts to keep that the line does not know it was trained on.
+        items: questions that this update brings.
+        carried: questions that earlier updates brought.
+        message: the version's one line.
+        skipped: rows passed over, by reason.
+    """
+
+    new: Text
+    past: Sequence[tuple[Text, Corpus]]
+    kept: Sequence[Text] = ()
+    items: Sequence[Items] = ()
+    carried: Sequence[Items] = ()
+    message: str = ""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def old(self) -> Corpus | None:
+        """All that may be replayed."""
+        known = [corpus for _, corpus in self.past if corpus.documents] + [text.train for text in self.kept]
+        return texts.union(known) if known else None
+
+    def old_texts(self) -> list[Text]:
+        return [text for text, _ in self.past] + list(self.kept)
+
+    def suites(self, context: int) -> dict[str, Suite]:
+        """The held-out documents of every text that the line knows, the new one last, and the questions."""
+        found: dict[str, Suite] = {}
+        for text in [*self.old_texts(), self.new]:
+            if text.held.documents and text.digest not in {getattr(s, "digest", "") for s in found.values()}:
+                name = _free(text.name, found)
+                found[name] = HeldOut(name, text.held, context)
+        for items in [*self.carried, *self.items]:
+            found.setdefault(items.name, items)
+        return found
+
+    def held(self) -> dict[str, Corpus]:
+        """Held-out documents of both sides, for the curve."""
+        old = [text.held for text in self.old_texts() if text.held.documents]
+        sides = {OLD: texts.union(old)} if old else {}
+        return {**sides, NEW: self.new.held} if self.new.held.documents else sides
+
+
+def store_items(line: Line, suite: Items) -> Mapping[str, TensorRef]:
+    """A suite of questions as stored bytes, so that later versions are asked the same."""
+    rows = [[i.id, i.prompt, list(i.choices), i.answer, list(i.tags), i.where] for i in suite.items]
+    settings = {"name": suite.name, "normalise": suite.normalise, "stop": suite.stop, "skip_bad": suite.skip_bad}
+    raw = canonical({**settings, "items": rows})
+    return {"items": line.put_tensor(torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy()))}
+
+
+def load_items(line: Line, version: Version) -> list[Items]:
+    """The suites of questions that a version carries."""
+    return [items_of(line, refs) for name, refs in sorted(version.bundles.items()) if name.startswith("suite/")]
+
+
+def items_of(line: Line, refs: Mapping[str, Any]) -> Items:
+    """The suite that `store_items` stored."""
+    ref = refs["items"]
+    stored = line.tensor(ref if isinstance(ref, TensorRef) else TensorRef(**{**ref, "shape": tuple(ref["shape"])}))
+    raw = json.loads(stored.numpy().tobytes())
+    items = tuple(Item(i, p, tuple(c), a, tuple(t), w) for i, p, c, a, t, w in raw.pop("items"))
+    return Items(items=items, **raw)
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    if name not in taken:
+        return name
+    return next(f"{name}-{i}" for i in range(2, len(taken) + 3) if f"{name}-{i}" not in taken)
+
+
+def check_context(wanted: int | None, model: int | None, longest: int = 4096) -> int:
+    """The context of blocks: what was asked for, or the model's own up to `longest` tokens."""
+    if wanted is not None and model is not None and wanted > model:
+        raise RegraftError(f"a context of {wanted} tokens is longer than the model's {model}", where="context")
+    return wanted or min(model or longest, longest)

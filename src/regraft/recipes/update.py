@@ -1,0 +1,286 @@
+"""An update: one transaction on a line, written down call by call.
+
+A recipe is a function of an `Update`. Each call is kept in the run's folder with its knobs and its result; a run that was
+killed is gone through again, where calls that were done give their results at once and the one that was not goes on from its
+newest checkpoint. The list of calls is the version's record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Model
+from regraft.core.plan import Plan
+from regraft.core.rows import Rows
+from regraft.engine import checkpoint
+from regraft.engine.fit import Fitted, fit
+from regraft.engine.processes import Processes
+from regraft.engine.training import Training
+from regraft.evidence.readings import Reading
+from regraft.evidence.items import Items
+from regraft.evidence.suites import Suite
+from regraft.models.causal import CausalLM, tokenizer_from
+from regraft.recipes.resolve import described
+from regraft.recipes.sources import store_items
+from regraft.store import CorpusUse, Draft, Line, TensorRef, Version
+
+RELEASE, TRUNK, OPTIMIZER, MEMORY = "release", "trunk", "trunk/optimizer", "memory"
+
+
+class Listener(Protocol):
+    """Hears how an update goes."""
+
+    def stage(self, name: str) -> None: ...
+    def plan(self, steps: int) -> None: ...
+    def record(self, record: Mapping[str, float]) -> None: ...
+    def notice(self, text: str) -> None: ...
+
+
+class Silence:
+    """A listener that says nothing."""
+
+    def stage(self, name: str) -> None: ...
+    def plan(self, steps: int) -> None: ...
+    def record(self, record: Mapping[str, float]) -> None: ...
+    def notice(self, text: str) -> None: ...
+
+
+class Update:
+    """One transaction on a line.
+
+    Attributes:
+        line: the history it adds a version to.
+        base: the version it begins from.
+        model: the model it changes, with the base's released weights at first.
+        memory: what the parts of earlier updates left.
+        calls: what was done so far: the record.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        base: Version,
+        run: str,
+        *,
+        device: str = "cpu",
+        listener: Listener | None = None,
+        processes: Processes | None = None,
+        checkpoint_seconds: float = 60.0,
+    ) -> None:
+        self.line, self.base, self.run = line, base, run
+        self.listener: Listener = listener or Silence()
+        self.processes = processes or Processes()
+        self.checkpoint_seconds = checkpoint_seconds
+        self.folder = line.run_dir(run)
+        self.calls: list[Any] = []
+        self.model = load_model(line, base, device=device)
+        record = base.record if isinstance(base.record, dict) else {}
+        self.memory: dict[str, Any] = {}
+        if MEMORY in base.bundles:
+            self.memory = checkpoint.unpack(record["memory"], line.load(base, MEMORY))
+        self.began = time.monotonic()
+
+    def measure(self, when: str, suites: Mapping[str, Suite]) -> dict[str, Reading]:
+        """Reads every suite with the model as it stands."""
+
+        def make(folder: Path) -> Any:
+            readings = {}
+            for name, suite in suites.items():
+                self.listener.stage(f"measuring {name} ({when})")
+                readings[name] = suite.measure(self.model)
+            return {name: _reading_tree(r) for name, r in readings.items()}
+
+        what = {"measure": when, "suites": {n: s.fingerprint for n, s in suites.items()}}
+        return {name: _reading_of(tree) for name, tree in self._call(what, make).items()}
+
+    def fit(
+        self,
+        plan: Plan,
+        data: Mapping[str, Rows],
+        training: Training,
+        *,
+        from_trunk: bool = False,
+        others: Mapping[str, Model] | None = None,
+        monitors: Mapping[str, Rows] | None = None,
+        monitor_every: int = 50,
+    ) -> Fitted:
+        """Minimises the plan; the model then has the weights it ended with. `from_trunk`: begins before the base's annealing."""
+
+        def make(folder: Path) -> Any:
+            self.listener.stage("training")
+            state = None
+            if from_trunk:
+                self.model.load(self.line.load(self.base, TRUNK))
+                state = _by_tensor(self.line.load(self.base, OPTIMIZER))
+            fitted = fit(
+                self.model,
+                plan,
+                data,
+                training,
+                others=others,
+                memory=self.memory,
+                optimizer_state=state,
+                monitors=monitors,
+                monitor_every=monitor_every,
+                folder=folder,
+                checkpoint_seconds=self.checkpoint_seconds,
+                processes=self.processes,
+                on_record=self.listener.record,
+                on_notice=self.listener.notice,
+            )
+            return {"weights": self.model.state(), **vars(fitted)}
+
+        rows = {name: table.count for name, table in data.items()}
+        what = {"fit": described(plan), "training": described(training), "rows": rows, "from_trunk": from_trunk}
+        done = dict(self._call(what, make))
+        self.model.load(done.pop("weights"))
+        fitted = Fitted(**done)
+        self.memory = fitted.memory
+        return fitted
+
+    def settle(self) -> None:
+        """Rounds the weights to the dtypes they are released in, so that what is measured is what is shipped."""
+        dtypes = {n: getattr(torch, ref.dtype) for n, ref in self.base.bundles[RELEASE].items()}
+        self.model.load({n: t.to(dtypes[n]).to(t.dtype) for n, t in self.model.state().items() if n in dtypes})
+
+    def commit(
+        self,
+        message: str,
+        *,
+        evidence: Mapping[str, Any],
+        readings: Mapping[str, Mapping[str, Reading]],
+        questions: Sequence[Items] = (),
+        corpora: Sequence[CorpusUse] = (),
+        fitted: Fitted | None = None,
+        details: Mapping[str, Any] | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> Version:
+        """Makes the model as it stands the next version of the line."""
+        self.listener.stage("committing")
+        line, base = self.line, self.base
+        dtypes = {n: ref.dtype for n, ref in base.bundles[RELEASE].items()}
+        with line.writing():
+            bundles: dict[str, Mapping[str, TensorRef]] = {
+                RELEASE: {
+                    n: line.put_tensor(t.to(getattr(torch, dtypes.get(n, "float32"))))
+                    for n, t in self.model.state().items()
+                }
+            }
+            if fitted is not None and fitted.trunk is not None:
+                bundles[TRUNK] = {n: line.put_tensor(t) for n, t in fitted.trunk["weights"].items()}
+                bundles[OPTIMIZER] = {n: line.put_tensor(t) for n, t in _flat(fitted.trunk["optimizer"]).items()}
+            tensors: dict[str, Tensor] = {}
+            memory = checkpoint.pack(self.memory, tensors)
+            if tensors:
+                bundles[MEMORY] = {n: line.put_tensor(t) for n, t in tensors.items()}
+            found = dict(evidence)
+            for when, by_suite in readings.items():
+                found[when] = {}
+                for name, reading in by_suite.items():
+                    header, arrays = reading.to_parts()
+                    found[when][name] = header
+                    bundles[f"evidence/{when}/{name}"] = {
+                        k: line.put_tensor(torch.from_numpy(a)) for k, a in arrays.items()
+                    }
+            for suite in questions:
+                bundles[f"suite/{suite.name}"] = store_items(line, suite)
+            draft = Draft(
+                parents=(base.id,),
+                bundles=bundles,
+                files=base.files,
+                record={**(record or {}), "calls": self.calls, "memory": memory},
+                evidence=found,
+                corpora=tuple(corpora),
+                message=message,
+            )
+            spent = {
+                "seconds": round(time.monotonic() - self.began, 3),
+                "environment": environment(),
+                **(details or {}),
+            }
+            return line.commit(draft, spent, run=self.run)
+
+    def _call(self, what: Mapping[str, Any], make: Callable[[Path], Any]) -> Any:
+        """The result of a call: what the run's folder has of it, or made now and kept there."""
+        folder = self.folder / f"{len(self.calls):02d}"
+        seal = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        done, damage = checkpoint.newest(folder / "done")
+        for error in damage:
+            self.listener.notice(f"{error}; it is done again")
+        if done is None:
+            done = {"what": seal, "result": make(folder / "at")}
+            if self.processes.rank == 0:
+                checkpoint.save(folder / "done", 0, done)
+        elif done["what"] != seal:
+            raise RegraftError(
+                "the unfinished run was begun with other settings", where=self.folder, do="Use --restart"
+            )
+        self.calls.append(dict(what))
+        return done["result"]
+
+
+def load_model(line: Line, version: Version, *, bundle: str = RELEASE, device: str = "cpu") -> CausalLM:
+    """The model of a version, in float32."""
+    files = {name: line.bytes(digest) for name, digest in version.files.items()}
+    model = CausalLM.from_files(files, line.load(version, bundle))
+    model.module.to(device)
+    return model
+
+
+def load_tokenizer(line: Line, version: Version) -> Any:
+    """The tokenizer of a version, or None."""
+    files = {name: line.bytes(digest) for name, digest in version.files.items()}
+    return tokenizer_from(files)
+
+
+def stored_reading(line: Line, version: Version, when: str, suite: str) -> Reading:
+    """A reading that a version's evidence holds."""
+    header = version.evidence[when][suite]  # type: ignore[index,call-overload]
+    arrays = {k: t.numpy() for k, t in line.load(version, f"evidence/{when}/{suite}").items()}
+    return Reading.from_parts(header, arrays)
+
+
+def environment() -> dict[str, str]:
+    """What a result may depend on beside the code of an update."""
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "platform": f"{sys.platform} {platform.machine()}",
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _reading_tree(reading: Reading) -> dict[str, Any]:
+    header, arrays = reading.to_parts()
+    return {"header": json.dumps(header), "arrays": {k: torch.from_numpy(a) for k, a in arrays.items()}}
+
+
+def _reading_of(tree: Mapping[str, Any]) -> Reading:
+    return Reading.from_parts(json.loads(tree["header"]), {k: t.numpy() for k, t in tree["arrays"].items()})
+
+
+def _flat(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
+    """What an optimizer knows, one tensor a name: `tensor/quantity`."""
+    return {f"{n}/{k}": torch.as_tensor(v) for n, known in state.items() for k, v in known.items()}
+
+
+def _by_tensor(flat: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in flat.items():
+        tensor, _, quantity = name.rpartition("/")
+        found.setdefault(tensor, {})[quantity] = value
+    return found
