@@ -1,6 +1,6 @@
 """Which rows: an index of a corpus' row ids, stored as one more content-addressed file.
 
-The index of D documents is a safetensors file with `ids` [D, 16, uint8], `file` [D, int32], `line` [D, int64] in the
+The index of D documents is a safetensors file with `ids` [D, 16, uint8], `line` [D, int64], `file` [D, int32] in the
 order of the corpus and `order` [D, int64], the places sorted by id: 36 bytes a row. A row is found by bisection, and
 the shards with their tokens are not touched.
 """
@@ -62,9 +62,9 @@ def build_index(manifest: Mapping[str, Any], shards: Sequence[Path]) -> list[byt
         raise RegraftError(f"a row of the corpus names file {file.max()}, but it has {len(manifest['files'])} files")
     words = whole["ids"].view(">u8").astype(np.uint64)
     whole["order"] = np.lexsort((words[:, 1], words[:, 0])).astype("<i8")
-    dtypes = {name: dtype for name, (dtype, _, _) in _COLUMNS.items()} | {"order": "int64"}
-    head = tensorfile.header({name: (dtypes[name], values.shape) for name, values in whole.items()})
-    return [head, *(np.ascontiguousarray(values).reshape(-1).view("u1").data for values in whole.values())]
+    aligned = {name: whole[name] for name in ("ids", "line", "order", "file")}
+    head = tensorfile.header({name: (values.dtype.name, values.shape) for name, values in aligned.items()})
+    return [head, *(np.ascontiguousarray(values).reshape(-1).view("u1").data for values in aligned.values())]
 
 
 def _read_shard(path: Path, documents: int) -> dict[str, npt.NDArray[Any]]:

@@ -27,6 +27,7 @@ from regraft.store.files import one_clear_error, replace_whole
 LEDGER, CHECKSUM = "ledger.sqlite", "ledger.sha256"
 
 _SCHEMA = """
+PRAGMA page_size = 1024;
 CREATE TABLE events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
     name TEXT, old TEXT, new TEXT, why TEXT NOT NULL, run TEXT, details TEXT NOT NULL

@@ -17,7 +17,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -218,7 +218,8 @@ class Line:
                 if new:
                     _insert(image, identity, draft, event)
             if run is not None:
-                self.remove_run(run)
+                with suppress(RegraftError):  # the version stands; a folder that cannot go now goes with `gc`
+                    self.remove_run(run)
             return self.version(identity)
 
     def _check_blobs(self, draft: Draft) -> None:
@@ -509,7 +510,6 @@ class Line:
             if folder.is_dir():
                 condemned = aside(folder)
                 os.replace(folder, condemned)
-                sync_folder(folder.parent)
                 shutil.rmtree(condemned)
 
     def _run(self, run: str) -> Path:

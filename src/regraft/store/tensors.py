@@ -16,12 +16,12 @@ def to_bytes(tensor: Tensor) -> tuple[Layout, memoryview]:
 
     The bytes are a view of a contiguous CPU tensor's own memory: nothing is copied.
     """
-    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
-        kind = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else str(tensor.layout)
+    if tensor.layout != torch.strided or tensor.is_meta:
+        kind = "meta" if tensor.is_meta else str(tensor.layout)
         raise RegraftError(f"a {kind} tensor cannot be stored", do="Make it a dense tensor first")
-    dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    layout: Layout = (str(dense.dtype).removeprefix("torch."), tuple(dense.shape))
+    layout: Layout = (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
     size_of(layout)
+    dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     return layout, _little_endian(dense.reshape(-1).view(torch.uint8), layout[0]).numpy().data
 
 
