@@ -309,7 +309,7 @@ def parse(source: bytes, path: Path) -> ast.Module:
     except SyntaxError as error:
         raise RegraftError(f"not Python: {error.msg}", where=f"{path}:{error.lineno or 1}") from None
     except ValueError as error:
-        raise RegraftError(f"not Python: {error}", where=path) from None
+        raise RegraftError(f"not Python: {error}", where=f"{path}:1") from None
 
 
 def _bytes(path: Path) -> bytes:
@@ -529,6 +529,9 @@ def _shape(node: object) -> str:
     """What the code says, without layout and docstrings: alike on every version of Python, as `ast.dump` is not."""
     if isinstance(node, list):
         return f"[{','.join(_shape(n) for n in node if not _is_text(n))}]"
+    if isinstance(node, ast.JoinedStr):
+        # Python 3.12 ends some format specifications with an empty constant.
+        return f"f{_shape([v for v in node.values if not (isinstance(v, ast.Constant) and v.value == '')])}"
     if not isinstance(node, ast.AST):
         return repr(node)
     said = ((f, v) for f, v in ast.iter_fields(node) if v is not None and v != [])

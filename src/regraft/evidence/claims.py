@@ -17,7 +17,7 @@ With gap_s the advantage of `better` on seed s and margin_s what the test asks f
 
     shown           mean(gap) > mean(margin), and on no seed is gap_s < min(0, margin_s)
     not shown       mean(gap) <= mean(margin), and either the upper bound of gap - margin (95%, one-sided, paired t with
-                    n - 1 degrees of freedom) lies below 0 or mean(gap) < min(0, mean(margin))
+                    n - 1 degrees of freedom) is 0 or less, or mean(gap) < min(0, mean(margin))
     cannot tell     else, and always with fewer than three seeds
 
 and a claim is shown if all of its tests are, not shown if any is not shown, else it cannot be told. An unequal budget
@@ -285,7 +285,7 @@ def _judge(test: Test, better: list[float], than: list[float]) -> Judged:
         return found("cannot tell", f"fewer than {ENOUGH_SEEDS} seeds")
     if statistics.fmean(beyond) > 0:
         return found("cannot tell", "the direction is reversed on a seed") if reversed_once else found("shown")
-    if interval[1] < 0 or gap < min(0.0, margin):
+    if interval[1] <= 0 or gap < min(0.0, margin):
         return found("not shown")
     return found("cannot tell", "short of the margin, which the interval includes")
 

@@ -202,7 +202,7 @@ def _plural(kind: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) or value == int(value) else f"{value:.4g}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
 
 
 def _each(values: Sequence[float]) -> str:
