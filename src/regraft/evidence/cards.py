@@ -409,7 +409,7 @@ def _knobs(name: str, defined: Mapping[str, ast.stmt | None], text: _Text, path:
             return list(knobs.values())
         case ast.FunctionDef(args=ast.arguments(kwonlyargs=args, kw_defaults=defaults)):
             return [
-                Knob(a.arg, text(a.annotation) if a.annotation else "", text(d) if d else None)
+                Knob(a.arg, _type(a.annotation, text), text(d) if d else None)
                 for a, d in zip(args, defaults, strict=True)
             ]
         case (
@@ -423,10 +423,21 @@ def _knobs(name: str, defined: Mapping[str, ast.stmt | None], text: _Text, path:
             )
 
 
+def _type(annotation: ast.expr | None, text: _Text) -> str:
+    """The annotation; of `Annotated[T, ...]`, whose rest is for the reader of recipe files, T."""
+    match annotation:
+        case None:
+            return ""
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[plain, *_])):
+            return text(plain)
+        case _:
+            return text(annotation)
+
+
 def _class_field(node: ast.stmt, text: _Text) -> Knob | None:
     if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
         return None
-    kind = text(node.annotation)
+    kind = _type(node.annotation, text)
     if re.match(r"(typing\.)?ClassVar\b|(dataclasses\.)?KW_ONLY\b", kind):
         return None
     match node.value:
