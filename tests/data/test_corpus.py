@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -334,6 +335,18 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, tokenizer: Any) -> None:
     (tmp_path / "cache").write_text("a file is in the way")
     with pytest.raises(RegraftError, match=r"cache: the cache cannot be written: "):
         corpus_of(tmp_path, [{"text": "the"}], tokenizer)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RegraftError, match="the cache cannot be written: No space left on device"):
+            corpus_of(tmp_path, [{"text": "the"}], tokenizer)
+    assert cached_files(tmp_path) == []
+    assert corpus_of(tmp_path, [{"text": "the"}], tokenizer).documents == 1
 
 
 def test_only_one_shard_is_held(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

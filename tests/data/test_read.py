@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from regraft.core.errors import RegraftError
 from regraft.data import read
-from regraft.data.read import Chat, Completion, Document, Text, documents
+from regraft.data.document import Chat, Completion, Document, Text
+from regraft.data.read import documents
 
 GOOD = b'{"text": "good"}\n'
 
@@ -166,6 +168,27 @@ def test_a_hub_name_while_offline(switch: str, monkeypatch: pytest.MonkeyPatch) 
     expected = "someone/corpus: no such path, and the hub cannot be asked: offline. Give a local path"
     assert complaint("someone/corpus") == expected
     assert complaint("someone/corpus:en@main").startswith("someone/corpus:en@main: ")
+
+
+def test_a_hub_that_does_not_answer_or_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("HF_DATASETS_OFFLINE", raising=False)
+    answer = SimpleNamespace(headers={}, request=None)
+    for raised, expected in (
+        (RuntimeError("no route"), "no such path, and the hub cannot be asked: offline. Give a local path"),
+        (TimeoutError(), "no such path, and the hub cannot be asked: offline. Give a local path"),
+        (RepositoryNotFoundError("x", response=answer), "neither a path here nor a dataset on the hub"),
+        (HfHubHTTPError("gated\nsorry", response=answer), "the hub refused: gated"),
+    ):
+
+        def ask(self: object, *_: object, why: Exception = raised, **__: object) -> None:
+            raise why
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", ask)
+        assert complaint("someone/corpus") == f"someone/corpus: {expected}"
 
 
 def test_a_hub_dataset_is_streamed_at_one_revision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +349,7 @@ def test_links_and_pipes(tmp_path: Path) -> None:
     (tmp_path / "docs" / "c.txt").symlink_to("nowhere")
     os.mkfifo(tmp_path / "docs" / "d.txt")
     reader = documents([str(tmp_path / "docs")])
-    assert [d.content for d in next(iter(reader))] == [Text("a")]
+    assert [d.content for batch in reader for d in batch] == [Text("a")]
     assert reader.skip_counts == {"the same file again": 1, "not a file": 2}
     assert complaint(tmp_path / "docs" / "d.txt").endswith(
         "is no regular file, so it cannot be read twice. Save it to a file first"
@@ -355,6 +378,11 @@ def test_skipped_rows_are_all_counted_and_the_first_listed(tmp_path: Path) -> No
     list(reader)
     assert reader.skip_counts == {"not JSON": 50, "empty text": 5}
     assert [s.line for s in reader.skipped] == list(range(2, 22))
+    (tmp_path / "b.png").write_bytes(b"")
+    reader = documents([str(tmp_path)], skip_bad=True)
+    list(reader)
+    assert reader.skipped[0].line == 2
+    assert reader.skip_counts[".png: not a text file"] == 1
 
 
 def test_batches_are_bounded_in_rows_and_in_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.core.errors import DamagedStore, RegraftError
-from regraft.data.read import Document, Reader
+from regraft.data.document import Document
+from regraft.data.read import Reader
 from regraft.data.shards import Draft, Index, map_shard, write
 from regraft.data.tokenise import Encoded, Outcome, Tokeniser, tokenizer_fingerprint
 

@@ -8,33 +8,39 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
 from regraft.core.errors import RegraftError, nearest
-
-Row: TypeAlias = Mapping[str, Any]
+from regraft.data.document import (
+    FIELDS,
+    NEEDED,
+    USED_COLUMNS,
+    BadRow,
+    Document,
+    document_of,
+    first_line,
+    ill_typed,
+    kind_of,
+    listed,
+    parse_json,
+    parse_row,
+    parse_utf8,
+    unread_fields,
+)
 
 MAX_LINE_BYTES = 32 << 20
 LISTED = 20  # skipped rows that are listed; all of them are counted
 
 _BATCH_ROWS = 1000
 _BATCH_CHARACTERS = 16 << 20
-_LARGEST_WEIGHT = 3e38  # of float32
 _WHOLE_FILE_LINES = 8  # a file that must be held whole may be as large as this many longest lines
-
-_FIELDS = {"text": ("text",), "messages": ("messages",), "completion": ("prompt", "completion")}
-_EXTRA_FIELDS = {"text": frozenset[str](), "messages": frozenset({"tools"}), "completion": frozenset[str]()}
-_COMMON_FIELDS = frozenset({"weight", "source", "tags", "id"})
-_USED_COLUMNS = frozenset({"text", "messages", "tools", "prompt", "completion"}) | _COMMON_FIELDS
-_NEEDED = "rows need `text`, or `messages`, or `prompt` and `completion`"
 
 _ROW_SUFFIXES = {".jsonl": "lines", ".ndjson": "lines", ".json": "json", ".parquet": "parquet"}
 _TEXT_NAMES = """
@@ -42,77 +48,8 @@ _TEXT_NAMES = """
     java js jsx ts tsx go rs rb php swift kt scala r jl lua pl hs ml cs
 """
 _TEXT_SUFFIXES = frozenset(f".{name}" for name in _TEXT_NAMES.split())
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads its switches
 _HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+?)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Running text: every token is learned."""
-
-    kind: ClassVar[str] = "text"
-    text: str
-
-    @property
-    def size(self) -> int:
-        return len(self.text)
-
-    def fields(self) -> dict[str, Any]:
-        return {"text": self.text}
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """A conversation in the Hugging Face form; the assistant's turns are learned."""
-
-    kind: ClassVar[str] = "messages"
-    messages: list[dict[str, Any]]
-    tools: list[Any] | None = None
-
-    @property
-    def size(self) -> int:
-        return sum(len(m.get("content") or "") for m in self.messages)
-
-    def fields(self) -> dict[str, Any]:
-        return {"messages": self.messages} | ({"tools": self.tools} if self.tools else {})
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A prompt and what should follow it; the completion is learned."""
-
-    kind: ClassVar[str] = "completion"
-    prompt: str
-    completion: str
-
-    @property
-    def size(self) -> int:
-        return len(self.prompt) + len(self.completion)
-
-    def fields(self) -> dict[str, Any]:
-        return {"prompt": self.prompt, "completion": self.completion}
-
-
-Content: TypeAlias = Text | Chat | Completion
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One checked row.
-
-    `id` is the first 16 bytes of the SHA-256 of the content's canonical JSON (sorted keys, no spaces, UTF-8): two rows
-    with the same content have the same id, whatever their weight, source or place. `name` is the row's own `id`
-    field, `file` the index in `Reader.files`, `line` the line (JSONL) or row (tables, lists), from 1.
-    """
-
-    id: bytes
-    content: Content
-    weight: float
-    source: str
-    tags: tuple[str, ...]
-    name: str | None
-    file: int
-    line: int
 
 
 @dataclass(slots=True)
@@ -176,14 +113,6 @@ class Skipped:
     why: str
 
 
-class BadRow(Exception):
-    """A row that cannot be used: a `reason` to count by, and the `detail` of this one."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason + detail)
-        self.reason = reason
-
-
 @dataclass
 class Reader:
     """Checked documents in batches; what it found on the way is in its attributes, complete after one iteration.
@@ -204,8 +133,6 @@ class Reader:
         self.skipped, self.skip_counts, self.ignored_keys = [], Counter(), Counter()
         for entry in self.files:
             entry.rows = 0
-        for skip in self.unread:
-            self._skip(skip)
         batch: list[Document] = []
         size = 0
         for index in range(len(self.files)):
@@ -217,6 +144,8 @@ class Reader:
                     batch, size = [], 0
         if batch:
             yield batch
+        for skip in self.unread:
+            self._skip(skip)
         self.require_documents()
 
     def reject(self, document: Document, problem: BadRow) -> None:
@@ -238,15 +167,14 @@ class Reader:
         skipped_before = self.skip_counts.total()
         for line, raw in _READERS[entry.format](entry, self.max_line_bytes):
             try:
-                row = _row(raw)
-                kind = _kind(row, form)
-                document = _document(row, kind, entry.source, index, line)
+                row = parse_row(raw)
+                kind = kind_of(row, form)
+                document = document_of(row, kind, entry.source, index, line)
             except BadRow as problem:
                 self._bad(entry, line, problem)
                 continue
             form = form or (kind, line)
-            unread = row.keys() - _COMMON_FIELDS - _EXTRA_FIELDS[kind] - set(_FIELDS[kind])
-            self.ignored_keys.update(unread)
+            self.ignored_keys.update(unread_fields(row, kind))
             entry.rows += 1
             yield document
         self.ignored_keys.update(dict.fromkeys(entry.unused_columns, entry.rows))
@@ -324,9 +252,8 @@ def _find(name: str) -> tuple[list[InputFile], list[Skipped]]:
     if path.exists():
         return [InputFile(name, path.stem, _ROW_SUFFIXES.get(path.suffix.lower(), "text"))], []
     if (match := _HUB_NAME.fullmatch(name)) and not path.parent.exists() and not _known_suffix(path):
-        return [
-            InputFile(name, match["name"], "hub", revision=_hub_revision(name, match["name"], match["revision"]))
-        ], []
+        revision = _hub_revision(name, match["name"], match["revision"])
+        return [InputFile(name, match["name"], "hub", revision=revision)], []
     raise RegraftError(f"no such file, folder or dataset{_hint(path)}", where=name)
 
 
@@ -367,29 +294,18 @@ def _hint(path: Path) -> str:
 
 
 def _hub_revision(name: str, repository: str, revision: str | None) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import HfApi, errors
 
     offline = RegraftError("no such path, and the hub cannot be asked: offline", where=name, do="Give a local path")
-    if {os.environ.get(switch, "").upper() for switch in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")} & {
-        "1",
-        "ON",
-        "YES",
-        "TRUE",
-    }:
+    if {os.environ.get(switch, "").upper() for switch in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")} & _TRUE:
         raise offline
     try:
         found = HfApi().dataset_info(repository, revision=revision, timeout=20)
-    except (RepositoryNotFoundError, RevisionNotFoundError):
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
         raise RegraftError("neither a path here nor a dataset on the hub", where=name) from None
-    except HfHubHTTPError as error:
-        raise RegraftError(f"the hub refused: {error}", where=name) from None
-    except (OfflineModeIsEnabled, OSError):
+    except errors.HfHubHTTPError as error:
+        raise RegraftError(f"the hub refused: {first_line(error)}", where=name) from None
+    except Exception:  # no answer: every version of the client has another HTTP library's errors
         raise offline from None
     return str(found.sha)
 
@@ -411,14 +327,15 @@ def _read_lines(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
         raise RegraftError("empty file", where=entry.path)
 
 
-def _read_json(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
+def read_json(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
+    """Line or item numbers with what is there: a line's bytes, an item of the list, or the BadRow that a line is."""
     with _opened(entry.path) as handle:
         start = handle.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if start != b"[":
         yield from _read_lines(entry, limit)
         return
     try:
-        rows = _loads(_whole(entry, limit))
+        rows = parse_json(_whole(entry, limit))
     except BadRow as problem:
         raise RegraftError(str(problem), where=entry.path) from None
     yield from enumerate(rows, start=1)
@@ -426,7 +343,7 @@ def _read_json(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
 
 def _read_text(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
     try:
-        text = _utf8(_whole(entry, limit))
+        text = parse_utf8(_whole(entry, limit))
     except BadRow as problem:
         yield 1, problem
         return
@@ -444,7 +361,7 @@ def _read_parquet(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
             batches = table.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
             yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
         except (pyarrow.ArrowException, OSError) as error:
-            raise RegraftError(f"unreadable Parquet: {_first_line(error)}", where=entry.path) from None
+            raise RegraftError(f"unreadable Parquet: {first_line(error)}", where=entry.path) from None
 
 
 def _read_dataset(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
@@ -452,7 +369,7 @@ def _read_dataset(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
     try:
         found = datasets.load_from_disk(entry.path)
     except Exception as error:
-        raise RegraftError(f"unreadable dataset: {_first_line(error)}", where=entry.path) from None
+        raise RegraftError(f"unreadable dataset: {first_line(error)}", where=entry.path) from None
     yield from _dataset_rows(found, entry)
 
 
@@ -463,7 +380,7 @@ def _read_hub(entry: InputFile, limit: int) -> Iterator[tuple[int, object]]:
     try:
         found = datasets.load_dataset(match["name"], match["config"], revision=entry.revision, streaming=True)
     except Exception as error:
-        raise RegraftError(f"the hub dataset cannot be read: {_first_line(error)}", where=entry.path) from None
+        raise RegraftError(f"the hub dataset cannot be read: {first_line(error)}", where=entry.path) from None
     yield from _dataset_rows(found, entry)
 
 
@@ -477,174 +394,18 @@ def _dataset_rows(found: Any, entry: InputFile) -> Iterator[tuple[int, object]]:
     tables = found.select_columns(columns).with_format("arrow").iter(batch_size=_BATCH_ROWS)
     try:
         yield from enumerate((row for table in tables for row in table.to_pylist()), start=1)
-    except (OSError, ValueError) as error:
-        raise RegraftError(f"unreadable dataset: {_first_line(error)}", where=entry.path) from None
+    except Exception as error:
+        raise RegraftError(f"unreadable dataset: {first_line(error)}", where=entry.path) from None
 
 
 _READERS: dict[str, Callable[[InputFile, int], Iterator[tuple[int, object]]]] = {
     "lines": _read_lines,
-    "json": _read_json,
+    "json": read_json,
     "text": _read_text,
     "parquet": _read_parquet,
     "dataset": _read_dataset,
     "hub": _read_hub,
 }
-
-
-def _row(raw: object) -> Row:
-    if isinstance(raw, BadRow):
-        raise raw
-    row = _loads(raw) if isinstance(raw, bytes) else raw
-    if not isinstance(row, dict):
-        raise BadRow("not an object", f": {_got(row)}; {_NEEDED}")
-    return row
-
-
-def _kind(row: Row, form: tuple[str, int] | None) -> str:
-    kinds = [kind for kind, fields in _FIELDS.items() if all(row.get(name) is not None for name in fields)]
-    if len(kinds) > 1:
-        raise BadRow("more than one kind of content", f": {_list(kinds)}; keep one")
-    if kinds and form and kinds[0] != form[0]:
-        now, first = (_list(_FIELDS[kind]) for kind in (kinds[0], form[0]))
-        raise BadRow("mixed schemas", f": has {now} but line {form[1]} has {first}; a file holds one kind of row")
-    if kinds:
-        return kinds[0]
-    for kind in [form[0]] if form else _FIELDS:
-        missing = [name for name in _FIELDS[kind] if row.get(name) is None]
-        if form or len(missing) < len(_FIELDS[kind]) or missing[0] in row:
-            null = missing[0] in row
-            raise BadRow(f"field `{missing[0]}` is {'null' if null else 'missing'}", f"; the row has {_list(row)}")
-    raise BadRow("no usable field", f": {_NEEDED}; the row has {_list(row)}")
-
-
-def _document(row: Row, kind: str, source: str, file: int, line: int) -> Document:
-    content = _CONTENT[kind](row)
-    given = {name: row[name] for name in _COMMON_FIELDS if row.get(name) is not None}
-    name = given.get("id")
-    if name is not None and (isinstance(name, bool) or not isinstance(name, str | int)):
-        raise _ill_typed("id", name, "a string or an integer")
-    return Document(
-        _row_id(content),
-        content,
-        _weight(given.get("weight", 1.0)),
-        _string(given, "source") if "source" in given else source,
-        _tags(given.get("tags", [])),
-        None if name is None else str(name),
-        file,
-        line,
-    )
-
-
-def _text(row: Row) -> Text:
-    text = _string(row, "text")
-    if not text.strip():
-        raise BadRow("empty text")
-    return Text(text)
-
-
-def _completion(row: Row) -> Completion:
-    pair = Completion(_string(row, "prompt"), _string(row, "completion"))
-    if not pair.completion.strip():
-        raise BadRow("empty completion")
-    return pair
-
-
-def _chat(row: Row) -> Chat:
-    messages, tools = row["messages"], row.get("tools")
-    if not isinstance(messages, list):
-        raise _ill_typed("messages", messages, "a list of objects")
-    if not messages:
-        raise BadRow("empty messages")
-    if tools is not None and not isinstance(tools, list):
-        raise _ill_typed("tools", tools, "a list")
-    # Tables fill the fields that a message does not have with nulls.
-    turns = [_message(turn, f"messages[{at}]") for at, turn in enumerate(messages)]
-    if not any(turn["role"] == "assistant" for turn in turns):
-        raise BadRow("no assistant turn", ": nothing to learn from")
-    return Chat(turns, tools or None)
-
-
-def _message(turn: object, where: str) -> dict[str, Any]:
-    if not isinstance(turn, dict):
-        raise _ill_typed(where, turn, "an object")
-    kept = {name: value for name, value in turn.items() if value is not None}
-    if not isinstance(kept.get("role"), str):
-        raise _ill_typed(f"{where}.role", turn.get("role"), "a string")
-    if not isinstance(kept.get("content", "" if kept.get("tool_calls") else None), str):
-        raise _ill_typed(f"{where}.content", turn.get("content"), "a string")
-    return kept
-
-
-_CONTENT: dict[str, Callable[[Row], Content]] = {"text": _text, "messages": _chat, "completion": _completion}
-
-
-def _weight(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _ill_typed("weight", value, "a number")
-    if not 0 <= value <= _LARGEST_WEIGHT:
-        raise BadRow("field `weight` must be finite and at least 0", f", not {str(value)[:24]}")
-    return float(value)
-
-
-def _tags(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
-        raise _ill_typed("tags", value, "a list of strings")
-    return tuple(dict.fromkeys(value))
-
-
-def _string(row: Row, name: str) -> str:
-    value = row[name]
-    if not isinstance(value, str):
-        raise _ill_typed(name, value, "a string")
-    return value
-
-
-def _row_id(content: Content) -> bytes:
-    raw = json.dumps(content.fields(), sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return hashlib.sha256(raw.encode()).digest()[:16]
-
-
-def _ill_typed(name: str, value: object, needed: str) -> BadRow:
-    return BadRow(f"field `{name}` must be {needed}", f", not {_got(value)}")
-
-
-def _got(value: object) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "a string",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    if value is None:
-        return "missing or null"
-    if isinstance(value, list) and (odd := next((x for x in value if not isinstance(x, str)), None)) is not None:
-        return f"a list with {_got(odd)}"
-    return names.get(type(value), type(value).__name__)
-
-
-def _loads(raw: bytes) -> Any:
-    text = _utf8(raw)
-    try:
-        value = json.loads(text)
-        if _SURROGATE.search(raw):
-            json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
-        raise BadRow("not JSON", f": {error.msg} at {place}") from None
-    except UnicodeEncodeError:
-        raise BadRow("half a surrogate pair", ": an escape such as \\ud83d without its other half") from None
-    except (RecursionError, ValueError) as error:
-        raise BadRow("not JSON", f": {_first_line(error)}") from None
-    return value
-
-
-def _utf8(raw: bytes) -> str:
-    try:
-        return raw.removeprefix(b"\xef\xbb\xbf").decode()
-    except UnicodeDecodeError as error:
-        raise BadRow("not UTF-8", f": byte {error.start} is 0x{raw[error.start]:02x}") from None
 
 
 def _whole(entry: InputFile, limit: int) -> bytes:
@@ -659,10 +420,10 @@ def _whole(entry: InputFile, limit: int) -> bytes:
 
 
 def _usable(columns: Sequence[str], entry: InputFile) -> list[str]:
-    if not any(set(fields) <= set(columns) for fields in _FIELDS.values()):
-        raise RegraftError(f"no usable column: {_NEEDED}; it has {_list(columns)}", where=entry.path)
-    entry.unused_columns = [name for name in columns if name not in _USED_COLUMNS]
-    return [name for name in columns if name in _USED_COLUMNS]
+    if not any(set(fields) <= set(columns) for fields in FIELDS.values()):
+        raise RegraftError(f"no usable column: {NEEDED}; it has {listed(columns)}", where=entry.path)
+    entry.unused_columns = [name for name in columns if name not in USED_COLUMNS]
+    return [name for name in columns if name in USED_COLUMNS]
 
 
 def _optional(module: str, entry: InputFile) -> Any:
@@ -680,14 +441,11 @@ def _opened(path: str | Path) -> BufferedReader:
         raise RegraftError(f"cannot be read: {error.strerror}", where=path) from None
 
 
-def _list(names: Iterable[str]) -> str:
-    shown = [f"`{name}`" for name in names]
-    return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "") or "no fields"
-
-
 def _mebibytes(size: int) -> str:
     return f"{size / (1 << 20):.4g} MiB"
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+__all__ = ["MAX_LINE_BYTES", "BadRow", "InputFile", "Reader", "Skipped", "documents", "read_json"]
+
+# Former names, until regraft.evidence.items imports the public ones.
+_ill_typed, _loads, _read_json = ill_typed, parse_json, read_json

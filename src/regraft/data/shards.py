@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.core.errors import DamagedStore, RegraftError
-from regraft.data.read import Document
+from regraft.data.document import Document
 from regraft.data.tokenise import Encoded
 
 Index: TypeAlias = NDArray[np.int64]

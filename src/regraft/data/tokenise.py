@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.core.errors import RegraftError
-from regraft.data.read import BadRow, Chat, Completion, Document, Text
+from regraft.data.document import BadRow, Chat, Completion, Document, Text, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -202,8 +202,7 @@ def _refused_or(spans: Callable[[Chat], _Rendered | BadRow], chat: Chat) -> _Ren
     try:
         return spans(chat)
     except Exception as error:  # a template may raise anything
-        said = str(error).strip() or repr(error)
-        return BadRow("the chat template refuses the row", f": {said.splitlines()[0]}")
+        return BadRow("the chat template refuses the row", f": {first_line(error)}")
 
 
 def _fast(tokenizer: PreTrainedTokenizerBase) -> Any:
