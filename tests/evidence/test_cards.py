@@ -172,7 +172,8 @@ def test_the_knobs_of_a_dataclass(root: Path) -> None:
     "source",
     [
         "@loss\ndef dpo(view, *, beta: float = 0.1, label: str, mode=(\n    1,\n    2,\n)):\n    return view",
-        "def make(view, extra=1, *, beta: Annotated[float, Field(ge=0)] = 0.1, label: str, mode=(1, 2)):\n    return view\n\ndpo = loss(make)",
+        "def make(view, extra=1, *, beta: Annotated[float, Field(ge=0)] = 0.1, label: str, mode=(1, 2)):\n    ...\n"
+        "dpo = loss(make)",
     ],
 )
 def test_the_knobs_of_a_function_decorated_or_wrapped(tmp_path: Path, source: str) -> None:
