@@ -52,7 +52,9 @@ def context(
         raise AssertionError("no part here asks for gradients")
 
     dice = torch.Generator().manual_seed(seed)
-    return Context({}, data or {}, memory or {}, dice, progress or (lambda: Progress(0, steps)), nothing, nothing)
+    where = progress or (lambda: Progress(0, steps))
+    found = Context({}, data or {}, memory or {}, dice, where, lambda part: part.begin(found), nothing, nothing)
+    return found
 
 
 def model() -> Classifier:

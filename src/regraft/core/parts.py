@@ -195,8 +195,9 @@ class Context:
     """All a part may see.
 
     `rng` is the part's own generator, seeded by the run and the part: adding a part moves nobody else's dice. `memory` is what
-    parts left in earlier updates, by name. `gradient(rows, loss)`: the gradient of the pooled mean of `loss` on `rows` at the
-    weights as they stand. `again()`: this step's whole gradient once more, at the weights as they stand.
+    parts left in earlier updates, by name. `begin(part)` begins a part that is a knob of this one (a schedule), so that it is
+    saved and hears outcomes like any other. `gradient(rows, loss)`: the gradient of the pooled mean of `loss` on `rows`
+    at the weights as they stand. `again()`: this step's whole gradient once more, at the weights as they stand.
     """
 
     models: Mapping[str, Model]
@@ -204,6 +205,7 @@ class Context:
     memory: Mapping[str, Any]
     rng: torch.Generator
     progress: Callable[[], Progress]
+    begin: Callable[[Any], Any] = field(repr=False)
     gradient: Callable[[Rows, Loss], Grads] = field(repr=False)
     again: Callable[[], Grads] = field(repr=False)
 
@@ -227,19 +229,32 @@ class Stateful:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         for name in self.state:
-            now = getattr(self, name)
-            if isinstance(now, torch.Generator):
-                now.set_state(saved[name])
-            elif isinstance(now, Stateful):
-                now.load_state_dict(saved[name])
-            else:
-                setattr(self, name, saved[name])
+            setattr(self, name, _thawed(getattr(self, name), saved[name]))
 
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, torch.Generator):
         return value.get_state()
-    return value.state_dict() if isinstance(value, Stateful) else value
+    if isinstance(value, Stateful):
+        return value.state_dict()
+    if isinstance(value, list | tuple):
+        return type(value)(_frozen(v) for v in value)
+    return {k: _frozen(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _thawed(now: Any, saved: Any) -> Any:
+    """What `saved` was taken of: objects that live on take their state back, values are replaced."""
+    if isinstance(now, torch.Generator):
+        now.set_state(saved)
+        return now
+    if isinstance(now, Stateful):
+        now.load_state_dict(saved)
+        return now
+    if isinstance(now, list | tuple) and any(isinstance(v, Stateful | torch.Generator) for v in now):
+        return type(now)(_thawed(v, s) for v, s in zip(now, saved, strict=True))
+    if isinstance(now, dict) and any(isinstance(v, Stateful | torch.Generator) for v in now.values()):
+        return {k: _thawed(v, saved[k]) for k, v in now.items()}
+    return saved
 
 
 # --- called once -------------------------------------------------------------------------------------------------------------
@@ -321,8 +336,13 @@ class GradientRun(Protocol):
 
 @runtime_checkable
 class Projects(Protocol):
-    """A gradient transform that also says where a step may land. `before` and `after` are one tensor around the step."""
+    """A gradient transform that also says where a step may land.
 
+    `lands` is asked once a step, before it: False, and the step is the optimizer's own, without a copy of the weights.
+    `project` is then given each tensor before and after the step.
+    """
+
+    def lands(self) -> bool: ...
     def project(self, name: str, before: Tensor, after: Tensor) -> Tensor: ...
 
 

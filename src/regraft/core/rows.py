@@ -52,7 +52,8 @@ class Rows(Mapping[str, Column]):
     """Columns of equal length: tensors [rows, ...], lists, or lazy columns.
 
     Every operation returns new rows and copies no more than it must. A missing column is an error that lists those
-    present. `weight` [rows], where it is there, says how much each row counts in every pooled mean.
+    present. Two columns mean the same to every loss: `weight` [rows], how much a row counts in the pooled mean, and
+    `scale` [rows], a factor on its loss alone, which the mean is not divided by (importance sampling).
     """
 
     __slots__ = ("_columns", "count")
@@ -96,7 +97,7 @@ class Rows(Mapping[str, Column]):
         """The rows at `index`, in that order; a slice of tensors is a view."""
         if isinstance(index, slice):
             start, stop, step = index.indices(self.count)
-            if any(isinstance(c, Lazy) for c in self._columns.values()):
+            if not all(isinstance(c, Tensor | list) for c in self._columns.values()):
                 return self.take(torch.arange(start, stop, step))
             return Rows._trusted({n: c[index] for n, c in self._columns.items()}, len(range(start, stop, step)))  # type: ignore[index]
         at = index if isinstance(index, Tensor) else torch.as_tensor(index, dtype=torch.long)

@@ -289,7 +289,8 @@ class _Run:
     def context(self, name: str) -> Context:
         seed = int.from_bytes(hashlib.sha256(f"{self.training.seed}/{name}".encode()).digest()[:7], "big")
         dice = torch.Generator().manual_seed(seed)
-        return Context(self.roles, self.data, self.memory, dice, self.progress, self.gradient_of, self.again)
+        asked = (self.begin, self.gradient_of, self.again)
+        return Context(self.roles, self.data, self.memory, dice, self.progress, *asked)
 
     def progress(self) -> Progress:
         return Progress(self.step, self.training.steps, self.tokens)
@@ -348,8 +349,9 @@ class _Run:
         if self.training.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.moving.values(), self.training.clip)
         self.roles.moved = True
-        if self.projects or self.entries:
-            self._land()
+        landing = [g for g in self.projects if g.lands()]
+        if landing or self.entries:
+            self._land(landing)
         else:
             self.optimizer.step()
         rows = sum(r.count for _, r in self.drawn)
@@ -367,25 +369,27 @@ class _Run:
         return True
 
     def _draw(self) -> list[tuple[str, Rows]]:
-        """The step's rows by feed. Shares are exact over time: what rounding keeps back in one step is drawn in a later one."""
+        """The step's rows by feed. Shares are exact over time: what rounding keeps back is drawn in a later step. What a
+        feed with a share cannot give, the feeds without one do."""
         batch, feeds = self.training.batch, self.plan.feeds
         if len(feeds) == 1 and self.shares[feeds[0].name] is None:
             return _some([(feeds[0], self.samplers[feeds[0].name].draw(batch))])
         for f in feeds:
             if f.solo and (rows := self.samplers[f.name].draw(batch)).count:
                 return [(f.name, rows)]
-        open_feeds = [f for f in feeds if not f.solo]
-        counts: dict[str, int] = {}
-        for f in open_feeds:
-            if (share := self.shares[f.name]) is not None:
+        drawn: dict[str, Rows] = {}
+        left = batch
+        for f in feeds:
+            if not f.solo and (share := self.shares[f.name]) is not None:
                 wanted = self.carry.get(f.name, 0.0) + batch * self._value(share)
-                counts[f.name] = min(int(wanted + 1e-9), batch - sum(counts.values()))
-                self.carry[f.name] = wanted - counts[f.name]
-        free = [f for f in open_feeds if f.name not in counts]
-        left = batch - sum(counts.values())
+                count = min(int(wanted + 1e-9), left)
+                self.carry[f.name] = wanted - count
+                drawn[f.name] = self.samplers[f.name].draw(count)
+                left -= drawn[f.name].count
+        free = [f for f in feeds if not f.solo and f.name not in drawn]
         for i, f in enumerate(free):
-            counts[f.name] = left * (i + 1) // len(free) - left * i // len(free)
-        return _some([(f, self.samplers[f.name].draw(counts[f.name])) for f in open_feeds if counts[f.name]])
+            drawn[f.name] = self.samplers[f.name].draw(left * (i + 1) // len(free) - left * i // len(free))
+        return _some([(f, drawn[f.name]) for f in feeds if f.name in drawn])
 
     def _backward(self, listen: bool = True) -> list[Outcome]:
         """Fills the gradients with those of the whole step: every loss on the feeds it reads, every penalty once."""
@@ -400,7 +404,7 @@ class _Run:
             with self._precision():
                 for (term, strength, each), total in zip(terms, totals, strict=True):
                     for view, spans in each[i]:
-                        values, weight = term.run.loss(view), _row_weight(term.run, view)
+                        values, weight = _row_loss(term.run, view), _row_weight(term.run, view)
                         pooled = _pool(values, weight, total)
                         share = pooled if strength == 1.0 else strength * pooled
                         bill = share if bill is None else bill + share
@@ -449,14 +453,14 @@ class _Run:
         return torch.autocast(self.model.device.type, torch.bfloat16)
 
     @torch.no_grad()
-    def _land(self) -> None:
+    def _land(self, landing: Sequence[Projects]) -> None:
         """The optimizer's step, and where it may land."""
         before = {n: p.detach().clone() for n, p in self.moving.items()}
         self.optimizer.step()
         for name, old in before.items():
             tensor = self.moving[name]
             new = tensor.detach()
-            for g in self.projects:
+            for g in landing:
                 new = g.project(name, old, new)
             if name in self.entries:
                 new = torch.where(self.entries[name] != 0, old + self.entries[name] * (new - old), old)
@@ -478,7 +482,7 @@ class _Run:
     def gradient_of(self, rows: Rows, loss: Loss) -> Grads:
         run = loss.begin(self.context("gradient"))
         view = View(self.model, rows, self.roles)
-        value = _pool(run.loss(view), _row_weight(run, view), _total(run, [[(view, None)]]))
+        value = _pool(_row_loss(run, view), _row_weight(run, view), _total(run, [[(view, None)]]))
         grads = torch.autograd.grad(value, list(self.moving.values()), allow_unused=True)
         return {n: g for n, g in zip(self.moving, grads, strict=True) if g is not None}
 
@@ -652,6 +656,11 @@ def _reads(term: _Term, view: View, spans: Layout) -> list[tuple[View, Layout]]:
     if not term.on or all(name in term.on for name, _, _ in spans):
         return [(view, spans)]
     return [(view.part(slice(a, b)), [(name, 0, b - a)]) for name, a, b in spans if name in term.on]
+
+
+def _row_loss(run: LossRun, view: View) -> Tensor:
+    values = run.loss(view)
+    return values * view.rows["scale"] if "scale" in view.rows else values
 
 
 def _row_weight(run: LossRun, view: View) -> Tensor | None:

@@ -64,6 +64,8 @@ class Mixture(Stateful):
         dice: the generator of the walks and of the choice between them.
     """
 
+    state = ("walks",)
+
     def __init__(self, places: Sequence[Tensor], dice: torch.Generator) -> None:
         self.places, self.dice = list(places), dice
         self.walks = [Walk(len(p), dice) for p in places]
@@ -80,10 +82,3 @@ class Mixture(Stateful):
             if n:
                 drawn[which == i] = self.places[i][self.walks[i].next(n)]
         return drawn
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"walks": [w.state_dict() for w in self.walks]}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        for walk, state in zip(self.walks, saved["walks"], strict=True):
-            walk.load_state_dict(state)

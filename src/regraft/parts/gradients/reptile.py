@@ -57,6 +57,9 @@ class _Reptile(Stateful):
         self.step += 1
         return grads
 
+    def lands(self) -> bool:
+        return (self.step - 1) % self.k == 0 or self.step % self.k == 0
+
     def project(self, name: str, before: Tensor, after: Tensor) -> Tensor:
         # Taken where a cycle begins, not where the last one ended: transforms after this one move the weights too.
         if (self.step - 1) % self.k == 0:

@@ -37,7 +37,7 @@ class temperature:
             raise RegraftError(f"temperature: tau is {self.tau}; it must be over 0")
 
     def begin(self, ctx: Context) -> _Temperature:
-        tau = float(self.tau) if isinstance(self.tau, float | int) else self.tau.begin(ctx)
+        tau = float(self.tau) if isinstance(self.tau, float | int) else ctx.begin(self.tau)
         return _Temperature(ctx.rows(self.source), tau, ctx.progress, ctx.rng)
 
 

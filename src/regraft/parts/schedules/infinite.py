@@ -52,7 +52,7 @@ class _Infinite:
         k, c = self.knobs, self.knobs.constant
         T_w, T_cd, t_a = k.warmup * t.total, k.cooldown * t.total, self.master_step(t.total)
         if t.step >= t_a:
-            return c * (k.floor / c) ** ((t.step - t_a + 1) / (t.total - t_a))
+            return c * math.pow(k.floor / c, (t.step - t_a + 1) / (t.total - t_a))
         if self.later or t.step >= T_cd:
             return c
         if t.step < T_w:

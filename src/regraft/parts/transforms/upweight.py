@@ -2,15 +2,12 @@
 
     w_i = p_tau(i) / p_1(i),    p_tau(i) = |D_i|^(1/tau) / sum_j |D_j|^(1/tau)
 
-Each row's `weight` is multiplied by its source's w_i; tau = 1 is absence. Over all the data the weights add up to the
-number of rows, so the full gradient is that of temperature sampling; a mini-batch's varies more, as few rare rows count
-much. In a language model's blocks a row's `weight` multiplies its token counts in every pooled mean, so it scales
-each of its tokens: leave `counts` alone, or the weight is applied twice.
+Each row's `scale`, a factor on its loss that the pooled mean is not divided by, is multiplied by its source's w_i;
+tau = 1 is absence. The expected gradient is that of temperature sampling; a mini-batch's varies more, as few rare rows
+count much.
 
 Paper:   "Upsample or Upweight? Balanced Training on Heavily Imbalanced Datasets" Li et al. 2024. https://arxiv.org/abs/2410.04579
 Needs:   a column `source`: a name or number for each row.
-Differs: the paper divides a mini-batch's weighted loss by its number of rows; here a pooled mean is divided by its
-         weights. The two agree over the full data; in small batches ours varies less, and leans to the common sources.
 Tags:    loss weighting, imbalance, any data
 """
 
@@ -28,9 +25,9 @@ from regraft.numerics.mixture import places_by, sizes_of, tempered, values
 def upweight(rows: Rows, ctx: Context, *, tau: float = 5.0) -> Rows:
     places = places_by(rows, "source")
     sizes = sizes_of(places)
-    weight = torch.ones(rows.count)
+    scale = torch.ones(rows.count)
     for place, w_i in zip(places.values(), (tempered(sizes, tau) * rows.count / sizes).tolist(), strict=True):
-        weight[place] = w_i
-    if bool((weight == 1).all()):
+        scale[place] = w_i
+    if bool((scale == 1).all()):
         return rows
-    return rows.having(weight=weight * torch.as_tensor(values(rows, "weight")) if "weight" in rows else weight)
+    return rows.having(scale=scale * torch.as_tensor(values(rows, "scale")) if "scale" in rows else scale)
