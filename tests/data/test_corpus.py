@@ -100,6 +100,16 @@ def test_a_tokenizer_that_adds_its_own_marks_gets_no_second_ones(tmp_path: Path)
     assert spoken(corpus, own, 1) == ("<bos>mat<eos>", ["mat<eos>"])
 
 
+def test_one_token_for_beginning_and_end(tmp_path: Path) -> None:
+    first = made_tokenizer()
+    first.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<eos> $A", special_tokens=[("<eos>", 0)]
+    )
+    corpus = corpus_of(tmp_path, [{"prompt": "", "completion": "mat"}, {"prompt": "the", "completion": "x"}], first)
+    assert spoken(corpus, first) == ("<eos>mat<eos>", ["mat<eos>"])
+    assert spoken(corpus, first, 1) == ("<eos>thex<eos>", ["x<eos>"])
+
+
 def test_everything_that_is_known_of_a_document(tmp_path: Path, tokenizer: Any) -> None:
     rows = [
         {"text": "the cat", "weight": 0.5, "source": "x", "tags": ["new", "short"], "id": "r1"},

@@ -62,7 +62,8 @@ def build_corpus(
     Raises RegraftError for the first bad row (unless the reader skips them), DamagedStore for a damaged cache.
     """
     tokeniser = Tokeniser(tokenizer, chat=bool(chat))
-    key = _cache_key(reader, tokenizer, bool(chat), shard_tokens)
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    key = _cache_key(reader, fingerprint, bool(chat), shard_tokens)
     known, shards = cache / f"{key}.json", cache / "shards"
 
     def locate(digest: str) -> Path:
@@ -72,7 +73,7 @@ def build_corpus(
         return Corpus.open(_renamed(manifest, [entry.path for entry in reader.files]), locate)
     with _building(cache) as folder:
         manifest = _build(reader, tokeniser, folder, shard_tokens, progress)
-        manifest["tokenizer"] = tokenizer_fingerprint(tokenizer)
+        manifest["tokenizer"] = fingerprint
         shards.mkdir(exist_ok=True)
         for shard in manifest["shards"]:
             (folder / shard["digest"]).replace(locate(shard["digest"]))
@@ -90,11 +91,11 @@ def _digest(manifest: Manifest) -> str:
     return hashlib.sha256(canonical(manifest)).hexdigest()
 
 
-def _cache_key(reader: Reader, tokenizer: PreTrainedTokenizerBase, chat: bool, shard_tokens: int) -> str:
+def _cache_key(reader: Reader, fingerprint: str, chat: bool, shard_tokens: int) -> str:
     files = [[entry.sha256, entry.format, entry.source, entry.in_folder] for entry in reader.files]
     unread = sorted((skip.why, skip.line) for skip in reader.unread)
     settings = [FORMAT, chat, shard_tokens, reader.skip_bad, reader.max_line_bytes]
-    return hashlib.sha256(canonical([files, unread, settings, tokenizer_fingerprint(tokenizer)])).hexdigest()
+    return hashlib.sha256(canonical([files, unread, settings, fingerprint])).hexdigest()
 
 
 def _cached(known: Path, locate: Callable[[str], Path]) -> dict[str, Any] | None:

@@ -82,6 +82,7 @@ class Tokeniser:
             )
         self.eos = int(tokenizer.eos_token_id)
         self.added = tokenizer.num_special_tokens_to_add()
+        self.adds_end = self.added > 0 and tokenizer("a", verbose=False)["input_ids"][-1] == self.eos
         self.largest_id = max(tokenizer.get_vocab().values())
 
     def encode(self, batch: Sequence[Document]) -> list[Outcome]:
@@ -108,8 +109,7 @@ class Tokeniser:
     def _completion(self, prompt: list[int], completion: list[int]) -> Outcome:
         if not completion:
             return BadRow("zero tokens", " in the completion")
-        while self.added and prompt and prompt[-1] == self.eos:
-            prompt = prompt[:-1]
+        prompt = prompt[:-1] if self.adds_end else prompt
         answer = self._ended(completion)
         return Encoded(prompt + answer, np.arange(len(prompt) + len(answer)) >= len(prompt))
 
