@@ -241,6 +241,7 @@ def test_choices_score_as_each_alone_at_every_batch_size(tokenizer, normalise):
     assert readings[0].ids[-1] == "accents"
     assert readings[0].tags[:2] == (("short",), ("short", "merge"))
     assert readings[0].weights.tolist() == [1.0] * 5
+    assert readings[0].texts[1] == "a ca → talogue"
 
 
 def test_a_token_across_the_boundary_is_scored_in_every_choice():

@@ -15,7 +15,8 @@ import numpy as np
 
 from regraft.core.errors import RegraftError
 from regraft.data.corpus import canonical
-from regraft.data.read import MAX_LINE_BYTES, BadRow, InputFile, _ill_typed, _loads, _read_json
+from regraft.data.document import BadRow, ill_typed, parse_json
+from regraft.data.read import MAX_LINE_BYTES, InputFile, read_json
 from regraft.evidence.readings import CORRECT, Reading
 from regraft.evidence.scoring import TIE, Index, Mask, Pieces, Scores, Vector, counting, score
 from regraft.models.causal import CausalLM
@@ -284,9 +285,9 @@ def rows(path: Path) -> Iterator[tuple[int, object]]:
     """Line numbers and objects of a JSONL file or a JSON list, or the BadRow that a line is."""
     if path.is_dir():
         raise RegraftError("a folder, not a file of items", where=path)
-    for line, raw in _read_json(InputFile(str(path), path.stem, "json"), MAX_LINE_BYTES):
+    for line, raw in read_json(InputFile(str(path), path.stem, "json"), MAX_LINE_BYTES):
         try:
-            yield line, _loads(raw) if isinstance(raw, bytes) else raw
+            yield line, parse_json(raw) if isinstance(raw, bytes) else raw
         except BadRow as problem:
             yield line, problem
 
@@ -301,20 +302,20 @@ def _item(row: object, where: str) -> Item:
             raise BadRow(f"field `{name}` is missing", f": rows need {_FIELDS}")
     prompt, tags = row["prompt"], row.get("tags") or []
     if not isinstance(prompt, str):
-        raise _ill_typed("prompt", prompt, "a string")
+        raise ill_typed("prompt", prompt, "a string")
     if not _are_strings(tags):
-        raise _ill_typed("tags", tags, "a list of strings")
+        raise ill_typed("tags", tags, "a list of strings")
     choices, answer = _exact(row["answer"]) if row.get("choices") is None else _choice(row["choices"], row["answer"])
     own = row.get("id")
     if own is not None and (isinstance(own, bool) or not isinstance(own, str | int)):
-        raise _ill_typed("id", own, "a string or an integer")
+        raise ill_typed("id", own, "a string or an integer")
     content = digest([prompt, choices, answer])[:32]
     return Item(content if own is None else str(own), prompt, choices, answer, tuple(dict.fromkeys(tags)), where)
 
 
 def _choice(choices: object, answer: object) -> tuple[tuple[str, ...], int]:
     if not isinstance(choices, list | tuple) or not _are_strings(choices):
-        raise _ill_typed("choices", choices, "a list of strings")
+        raise ill_typed("choices", choices, "a list of strings")
     if len(choices) < 2:
         raise BadRow("fewer than 2 choices", f": {len(choices)}")
     if "" in choices:
@@ -327,7 +328,7 @@ def _choice(choices: object, answer: object) -> tuple[tuple[str, ...], int]:
             raise BadRow("the answer is not among the choices", f": {answer[:_PREVIEW_CHARACTERS]!r}{spaces}")
         return tuple(choices), choices.index(answer)
     if isinstance(answer, bool) or not isinstance(answer, int):
-        raise _ill_typed("answer", answer, "a choice or the index of one")
+        raise ill_typed("answer", answer, "a choice or the index of one")
     if not 0 <= answer < len(choices):
         raise BadRow("the answer is not among the choices", f": index {answer} of {len(choices)}, from 0")
     return tuple(choices), answer
@@ -336,7 +337,7 @@ def _choice(choices: object, answer: object) -> tuple[tuple[str, ...], int]:
 def _exact(answer: object) -> tuple[tuple[str, ...], None]:
     accepted = [answer] if isinstance(answer, str) else answer
     if not isinstance(accepted, list | tuple) or not _are_strings(accepted):
-        raise _ill_typed("answer", answer, "a string or a list of strings (or give `choices`)")
+        raise ill_typed("answer", answer, "a string or a list of strings (or give `choices`)")
     if not accepted or "" in accepted:
         raise BadRow("the answer is empty")
     return tuple(dict.fromkeys(accepted)), None
@@ -361,7 +362,7 @@ def _are_strings(value: object) -> bool:
 
 def _together(tokenizer: Any, prompts: list[str], after: list[str]) -> tuple[list[list[int]], Mask]:
     """Ids of each prompt with what follows it, and whether each token, end to end, reaches past its prompt."""
-    trailing = _trailing(tokenizer)
+    trailing = trailing_specials(tokenizer)
     texts = [prompt + rest for prompt, rest in zip(prompts, after, strict=True)]
     made = tokenizer(texts, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
     ids = [each[: len(each) - trailing] for each in made["input_ids"]]
@@ -372,7 +373,7 @@ def _together(tokenizer: Any, prompts: list[str], after: list[str]) -> tuple[lis
 
 def _apart(tokenizer: Any, prompts: list[str], after: list[str]) -> tuple[list[list[int]], Mask]:
     """As `_together`, for a tokenizer without offsets."""
-    trailing = _trailing(tokenizer)
+    trailing = trailing_specials(tokenizer)
     heads = [each[: len(each) - trailing] for each in tokenizer(prompts, verbose=False)["input_ids"]]
     tails = tokenizer(after, add_special_tokens=False, verbose=False)["input_ids"]
     sizes = [len(each) for pair in zip(heads, tails, strict=True) for each in pair]
@@ -380,7 +381,7 @@ def _apart(tokenizer: Any, prompts: list[str], after: list[str]) -> tuple[list[l
     return [head + tail for head, tail in zip(heads, tails, strict=True)], past
 
 
-def _trailing(tokenizer: Any) -> int:
+def trailing_specials(tokenizer: Any) -> int:
     """How many special tokens the tokenizer puts after a text."""
     mask = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
     return len(mask) if all(mask) else mask[::-1].index(0)
@@ -417,11 +418,14 @@ def one_line(text: str) -> str:
     return line if len(line) <= _PREVIEW_CHARACTERS else line[: _PREVIEW_CHARACTERS - 1] + "…"
 
 
+def ending(text: str) -> str:
+    """The end of a text, to show: of a prompt, where the question is."""
+    line = " ".join(text.split())
+    return line if len(line) <= _PREVIEW_CHARACTERS else "…" + line[1 - _PREVIEW_CHARACTERS :]
+
+
 def _preview(item: Item) -> str:
-    answer = item.choices[item.answer or 0]
-    room = max(_PREVIEW_CHARACTERS - len(answer), _PREVIEW_CHARACTERS // 4)
-    prompt = " ".join(item.prompt.split())
-    return f"{'…' * (len(prompt) > room)}{prompt[-room:]} → {one_line(answer)}"
+    return f"{ending(item.prompt)} → {one_line(item.choices[item.answer or 0])}"
 
 
 def _note(skipped: Mapping[str, int]) -> str:

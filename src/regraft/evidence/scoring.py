@@ -94,7 +94,7 @@ def score(
     order = order[targets[order] > 0]
     log_prob, leads = np.zeros(len(targets)), np.zeros(len(targets), dtype=bool)
     with evaluating(model.module):
-        for batch in _batches(order, pieces.lengths[order], budget):
+        for batch in batches(order, pieces.lengths[order], budget):
             _score_batch(model, pieces, batch, log_prob, leads if greedy else None)
     if not np.isfinite(log_prob).all():
         raise RegraftError(
@@ -138,7 +138,7 @@ def _check(pieces: Pieces, embedded: int, context: int | None, where: str) -> No
         )
 
 
-def _batches(order: Index, lengths: Index, budget: int) -> Iterator[Index]:
+def batches(order: Index, lengths: Index, budget: int) -> Iterator[Index]:
     """Runs of `order`, whose lengths fall, that are at most `budget` tokens when padded to their first."""
     start = 0
     while start < len(order):
