@@ -15,7 +15,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows, Shared
 from regraft.data.corpus import Corpus, build_corpus, concat
-from regraft.data.mix import apportion
 from regraft.data.pack import Blocks, pack
 from regraft.data.read import documents
 
@@ -212,6 +211,7 @@ def test_all_columns_come_from_one_pass(tmp_path: Path, tokenizer: Any, monkeypa
     assert torch.equal(Shared(blocks, "targets").gather(torch.tensor([1])), taken["targets"][1:])
     assert blocks.rows.only("targets", "counts").take([0]).count == 1
     assert blocks.rows.take([]).count == 0
+    assert blocks.rows["row"].tolist() == list(range(len(blocks)))
 
 
 def test_what_cannot_be_packed(tmp_path: Path, tokenizer: Any) -> None:
@@ -224,29 +224,3 @@ def test_what_cannot_be_packed(tmp_path: Path, tokenizer: Any) -> None:
         pack(corpus.select(np.array([], dtype=np.int64)), 4, seed=0)
     with pytest.raises(IndexError, match="blocks are counted from 0 to 0"):
         pack(corpus, 4, seed=0).rows.take([1])
-
-
-def test_shares_become_counts_of_blocks() -> None:
-    blocks = {"docs": 100, "code": 50, "web": 150}
-    assert apportion({"docs": 0.7, "code": 0.3}, blocks, 10) == {"docs": 7, "code": 3, "web": 0}
-    assert apportion({"docs": 0.2}, blocks, 10) == {"docs": 2, "code": 2, "web": 6}
-    assert apportion({}, blocks, 6) == {"docs": 2, "code": 1, "web": 3}
-    assert apportion({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, {"a": 1, "b": 1, "c": 1}, 10) == {"a": 4, "b": 3, "c": 3}
-    for total in range(50):
-        assert sum(apportion({"docs": 0.123, "web": 0.456}, blocks, total).values()) == total
-
-
-@pytest.mark.parametrize(
-    ("shares", "why"),
-    [
-        ({"dosc": 0.5}, "shares: no source 'dosc' among docs, code; did you mean 'docs'"),
-        ({"docs": 0.8, "code": 0.3}, "shares: the shares add up to 1.1, more than 1"),
-        ({"docs": 0.8, "code": 0.1}, "shares: the shares add up to 0.9 and no other source is left for the rest"),
-        ({"docs": -0.1}, "shares: the share of 'docs' must be between 0 and 1, not -0.1"),
-        ({"docs": float("nan")}, "shares: the share of 'docs' must be between 0 and 1, not nan"),
-    ],
-)
-def test_shares_that_make_no_sense(shares: dict[str, float], why: str) -> None:
-    with pytest.raises(RegraftError) as caught:
-        apportion(shares, {"docs": 1, "code": 1}, 10)
-    assert str(caught.value) == why

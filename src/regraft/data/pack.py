@@ -88,7 +88,7 @@ class Blocks:
                 the next block if that goes on with the same document. 0 elsewhere.
             counts [blocks, T] float32: how much each target counts: its document's weight; 0 across documents, on
                 padding, and for tokens that are not supervised.
-            source [blocks] int64.
+            source [blocks] int64, row [blocks] int64: the block's own number.
     """
 
     def __init__(self, corpus: Corpus, context: int, order: Index, starts: Index, source: Index) -> None:
@@ -100,8 +100,9 @@ class Blocks:
         self._lengths = corpus.lengths[order]
         self._on_disk = corpus.starts[order]
         self._weight = corpus.weight[order]
-        names = ("input_ids", "positions", "targets", "counts", "source")
-        self.rows = Rows({name: Shared(self, name) for name in names})
+        names = ("input_ids", "positions", "targets", "counts")
+        known = {"source": torch.from_numpy(source), "row": torch.arange(len(source))}
+        self.rows = Rows({name: Shared(self, name) for name in names} | known)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -128,7 +129,6 @@ class Blocks:
             "positions": torch.from_numpy(positions[:, :-1].copy()),
             "targets": torch.from_numpy(targets),
             "counts": torch.from_numpy(counts[:, 1:].copy()),
-            "source": torch.from_numpy(self.source[blocks]),
         }
 
     def documents_of(self, index: Tensor | Index) -> Index:

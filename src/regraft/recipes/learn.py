@@ -29,9 +29,8 @@ from regraft.core.plan import Feed, Plan, Weighted
 from regraft.data.corpus import Corpus
 from regraft.data.pack import Blocks, pack
 from regraft.engine.training import Training
-from regraft.evidence.readings import Reading
 from regraft.evidence.items import Items
-from regraft.evidence.suites import HeldOut
+from regraft.evidence.readings import Reading
 from regraft.parts.losses.nll import nll
 from regraft.parts.samplers.replay import replay as replay_sampler
 from regraft.recipes import texts
@@ -89,7 +88,7 @@ class learn(BaseModel):
             return None
         fitted = u.fit(
             chosen.plan,
-            {name: texts.rows(blocks) for name, blocks in chosen.blocks.items()},
+            {name: blocks.rows for name, blocks in chosen.blocks.items()},
             chosen.training,
             from_trunk=chosen.from_trunk,
             monitors={f"{side}": pack(held, context, seed=0).rows for side, held in sources.held().items()},

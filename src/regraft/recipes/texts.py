@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
-from regraft.core.rows import Rows
 from regraft.data.corpus import Corpus, build_corpus, concat
 from regraft.data.pack import Blocks
 from regraft.data.read import documents
@@ -106,11 +105,6 @@ def uses(line: Line, role: str, blocks: Blocks, seen: Tensor) -> list[CorpusUse]
             found.append(CorpusUse(digest, role, ref))
         at += count
     return found
-
-
-def rows(blocks: Blocks) -> Rows:
-    """Blocks as rows that the loop can tell apart: their number is the column `row`."""
-    return blocks.rows.having(row=torch.arange(len(blocks)))
 
 
 def by_source(corpus: Corpus) -> Mapping[str, Corpus]:

@@ -27,8 +27,8 @@ from regraft.engine import checkpoint
 from regraft.engine.fit import Fitted, fit
 from regraft.engine.processes import Processes
 from regraft.engine.training import Training
-from regraft.evidence.readings import Reading
 from regraft.evidence.items import Items
+from regraft.evidence.readings import Reading
 from regraft.evidence.suites import Suite
 from regraft.models.causal import CausalLM, tokenizer_from
 from regraft.recipes.resolve import described

@@ -1,0 +1,135 @@
+"""What two versions of a line say on the same suites: stored readings where there are any, else measured now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from regraft.evidence.readings import Reading
+from regraft.evidence.suites import HeldOut, Suite
+from regraft.recipes import texts
+from regraft.recipes.sources import load_items
+from regraft.recipes.texts import Text
+from regraft.recipes.update import Listener, Silence, load_model, stored_reading
+from regraft.store import Line, Version
+
+
+class Known(NamedTuple):
+    """A stored reading, and the version whose evidence holds it."""
+
+    reading: Reading
+    holder: Version
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Two versions read: readings by suite, and the suites for which a model had to be run."""
+
+    before: Mapping[str, Reading]
+    after: Mapping[str, Reading]
+    measured: tuple[str, ...] = ()
+
+
+def evidence(version: Version) -> Mapping[str, Any]:
+    """What was measured when the version was made; nothing for one that was adopted."""
+    return version.evidence if isinstance(version.evidence, dict) else {}
+
+
+def own(line: Line, version: Version) -> Sides:
+    """The readings before and after the update that made a version; none for one that was adopted."""
+    sides = [
+        {name: stored_reading(line, version, when, name) for name in evidence(version).get(when, {})}
+        for when in ("before", "after")
+    ]
+    return Sides(*(_in_order(side, learned(line, [version])) for side in sides))
+
+
+def known(line: Line, version: Version) -> dict[str, Known]:
+    """Every stored reading of a version by the suite's fingerprint: its own, and those that its children began with."""
+    found = {r.fingerprint: Known(r, version) for r in own(line, version).after.values()}
+    for child in line.versions():
+        if child.parents[:1] == (version.id,):
+            for reading in own(line, child).before.values():
+                found.setdefault(reading.fingerprint, Known(reading, child))
+    return found
+
+
+def both(line: Line, a: Version, b: Version, *, listener: Listener | None = None) -> Sides:
+    """Versions `a` and `b` on every suite that either was read with.
+
+    A suite that one of them was not read with is rebuilt from the line and measured now; if it cannot be rebuilt, it
+    stays on one side only. Suites are matched by their items, not by name; `b` names them.
+    """
+    sides = {b.id: known(line, b), a.id: known(line, a)}
+    holders = {fp: k for side in sides.values() for fp, k in side.items()}
+    readings = {identity: {fp: k.reading for fp, k in side.items()} for identity, side in sides.items()}
+    measured: dict[str, None] = {}
+    for version in (a, b):
+        lacking = {fp: k for fp, k in holders.items() if fp not in readings[version.id]}
+        fresh = _measure(line, version, lacking, listener or Silence())
+        readings[version.id] |= fresh
+        measured |= dict.fromkeys(fresh)
+    names: dict[str, str] = {}
+    for fingerprint, k in holders.items():
+        names[fingerprint] = texts_name(k.reading.suite, names.values())
+    new = learned(line, [v for v in texts.lineage(line, b) if v.id not in {u.id for u in texts.lineage(line, a)}])
+    before, after = (
+        _in_order({names[fp]: replace(r, suite=names[fp]) for fp, r in readings[version.id].items()}, new)
+        for version in (a, b)
+    )
+    return Sides(before, after, tuple(names[fp] for fp in measured))
+
+
+def learned(line: Line, versions: Iterable[Version]) -> set[str]:
+    """Fingerprints of the held-out documents of the texts that these versions learned."""
+    found = set()
+    for version in versions:
+        for digest in {use.corpus for use in version.corpora if use.role == "new"}:
+            held = Text.open(line, digest).held
+            if held.documents:
+                found.add(HeldOut("new", held, _context(version)).fingerprint)
+    return found
+
+
+def _measure(line: Line, version: Version, lacking: Mapping[str, Known], listener: Listener) -> dict[str, Reading]:
+    suites = {fp: suite for fp, k in lacking.items() if (suite := _rebuilt(line, k)) is not None}
+    if not suites:
+        return {}
+    model = load_model(line, version)
+    found = {}
+    for fingerprint, suite in suites.items():
+        listener.stage(f"measuring {suite.name} ({version.name})")
+        found[fingerprint] = suite.measure(model)
+    return found
+
+
+def _rebuilt(line: Line, k: Known) -> Suite | None:
+    """The suite of a stored reading, from what the line holds."""
+    past = [text for text, _ in texts.past(line, k.holder)]
+    held = [HeldOut(k.reading.suite, t.held, _context(k.holder)) for t in past if t.held.documents]
+    suites: Sequence[Suite] = [*held, *load_items(line, k.holder)]
+    return next((suite for suite in suites if suite.fingerprint == k.reading.fingerprint), None)
+
+
+def _context(version: Version) -> int:
+    record = version.record if isinstance(version.record, dict) else {}
+    context = record.get("context")
+    return context if isinstance(context, int) else 1
+
+
+def texts_name(name: str, taken: Iterable[str]) -> str:
+    """The name, or the first of name-2, name-3, ... that is not taken."""
+    used = set(taken)
+    numbered = (f"{name}-{i}" for i in range(2, len(used) + 3))
+    return name if name not in used else next(each for each in numbered if each not in used)
+
+
+def _in_order(readings: Mapping[str, Reading], new: set[str]) -> dict[str, Reading]:
+    """What was learned first, then other texts, then questions."""
+
+    def place(name: str) -> tuple[int, str]:
+        reading = readings[name]
+        return (0 if reading.fingerprint in new else 2 if reading.right_or_wrong else 1), name
+
+    return {name: readings[name] for name in sorted(readings, key=place)}
