@@ -17,7 +17,7 @@ Needs:   rows `matrix`: `version`, `learned` (the version's domain; empty for th
          order; rows that `alone` names, for specialisation: `domain`, `value`.
 Differs: similarity is the cosine of hashed n-gram counts (the paper embeds sentences with a network), and the chain
          starts at the domain most like all others. Transfers are in the unit given, such as nats; the paper's are in
-         perplexity. Forgetting is the usual one of continual learning; the paper has backward transfer only.
+         perplexity. Forgetting (from the best version on) is the usual one of continual learning.
 Tags:    forgetting, transfer, task-aware
 """
 

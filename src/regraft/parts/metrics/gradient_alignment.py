@@ -10,7 +10,7 @@ Paper:   "Revisiting Replay and Gradient Alignment for Continual Pre-Training of
          Abbes et al. 2025. https://arxiv.org/abs/2508.01908
 Claim:   higher after replay with Reptile steps than after replay alone.
 Needs:   rows `new` and `old` in the data; all rows of each are read in one pass, so give a sample.
-Differs: the paper argues from the inner product and does not report it; the measure here is on two fixed samples.
+Differs: the paper's inner products are between batches on the way; here they are between two fixed samples.
 Tags:    forgetting, transfer, task-free
 """
 

@@ -12,7 +12,8 @@ that keeps the old ones only after they are lost.
 Paper:   "Efficient Continual Pre-training by Mitigating the Stability Gap" Guo et al. 2024. https://arxiv.org/abs/2406.14833
 Claim:   sees the dip of plain continued pre-training; the best tenth for several epochs with replay at least halves it.
 Needs:   the update's curve in memory under `curve`: the engine's records, `held/<name>` in those that were measured.
-Differs: the paper reads depth and recovery off plots; area is ours, since it tells a long shallow dip from a short one.
+Differs: area and change are ours: they tell a long shallow dip from a short one, and where it ended. Written from the
+         abstract and the catalogue's row; the full text could not be opened.
 Tags:    forgetting, task-free
 """
 

@@ -9,8 +9,8 @@ Paper:   "Efficient Continual Pre-training by Mitigating the Stability Gap" Guo 
 Claim:   at equal tokens, epochs over the kept tenth reach a lower loss on trusted text than one pass over the corpus.
 Needs:   a column `tokens` (ids of each document, at least one); rows `trusted` with the same column.
 Leaves:  a column `quality` in nats per token; higher is better.
-Differs: one discount an order where KenLM has three, and no end-of-document symbol. The trusted text is the
-         caller's: the paper's reference is not published.
+Differs: one discount an order where KenLM has three, and no end-of-document symbol; the trusted text is the caller's.
+         Written from the abstract and the catalogue's row; the full text could not be opened.
 Tags:    data selection, language model
 """
 
