@@ -16,24 +16,7 @@ def main() -> None:
     from regraft.core.errors import RegraftError
 
     try:
-        code = app(standalone_mode=False)
+        app()
     except RegraftError as error:
         print(f"regraft: {error}", file=sys.stderr)
-        code = error.exit_code
-    except KeyboardInterrupt:
-        print("regraft: interrupted", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:
-        code = 0
-        sys.stdout = open(os.devnull, "w")
-    except Exception as error:  # noqa: BLE001
-        from click.exceptions import ClickException, Exit
-
-        if isinstance(error, Exit):
-            code = error.exit_code
-        elif isinstance(error, ClickException):
-            error.show()
-            code = 2
-        else:
-            raise
-    sys.exit(code or 0)
+        sys.exit(error.exit_code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -60,16 +60,14 @@ def learn(
     target: Annotated[
         str, typer.Argument(help="a line, or a model folder (its line is made beside it)", show_default=False)
     ],
-    data: Annotated[
-        Optional[list[str]], typer.Option(help="New text: JSONL, Parquet, text, folders, datasets.")
-    ] = None,
+    data: Annotated[list[str] | None, typer.Option(help="New text: JSONL, Parquet, text, folders, datasets.")] = None,
     keep: Annotated[
-        Optional[list[str]], typer.Option(help="Text the model knew before the line began, to replay.")
+        list[str] | None, typer.Option(help="Text the model knew before the line began, to replay.")
     ] = None,
-    suite: Annotated[Optional[list[Path]], typer.Option(help="Questions (JSONL) to measure before and after.")] = None,
-    recipe: Annotated[Optional[Path], typer.Option(help="A recipe file (YAML).")] = None,
-    set: Annotated[Optional[list[str]], typer.Option(help="One knob of the recipe: key=value.")] = None,
-    line: Annotated[Optional[Path], typer.Option(help="Where the line of a model folder is made.")] = None,
+    suite: Annotated[list[Path] | None, typer.Option(help="Questions (JSONL) to measure before and after.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe file (YAML).")] = None,
+    set: Annotated[list[str] | None, typer.Option(help="One knob of the recipe: key=value.")] = None,
+    line: Annotated[Path | None, typer.Option(help="Where the line of a model folder is made.")] = None,
     base: Annotated[str, typer.Option(help="The version to begin from.")] = "head",
     message: Annotated[str, typer.Option("-m", "--message", help="One line for the log.")] = "",
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
@@ -89,12 +87,10 @@ def learn(
             data=data or [],
             keep=keep or [],
             suites=[str(s) for s in suite or []],
-            recipe=recipe,
-            knobs=set or [],
+            knobs=updates.knobs_from(recipe, set or [], seed),
             line=line,
             base=base,
             message=message,
-            seed=seed,
             unprotected=unprotected,
             skip_bad=skip_bad,
             device=device,
@@ -117,8 +113,8 @@ def log(line: LinePath, events: Annotated[bool, typer.Option(help="Every move of
 def show(
     line: LinePath,
     version: VersionRef = "head",
-    rows: Annotated[Optional[int], typer.Option(help="List so many rows that touched it.")] = None,
-    row: Annotated[Optional[str], typer.Option(help="Which versions this row (id or prefix) touched.")] = None,
+    rows: Annotated[int | None, typer.Option(help="List so many rows that touched it.")] = None,
+    row: Annotated[str | None, typer.Option(help="Which versions this row (id or prefix) touched.")] = None,
 ) -> None:
     """One version: what made it, what was measured, which rows touched it."""
     from regraft.cli.history import show
@@ -131,7 +127,7 @@ def promote(
     line: LinePath,
     version: VersionRef = "head",
     name: Annotated[str, typer.Option("--as", help="The pointer to move.")] = "released",
-    policy: Annotated[Optional[Path], typer.Option(help="The gate's policy (YAML or JSON).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="The gate's policy (YAML or JSON).")] = None,
     anyway: Annotated[bool, typer.Option(help="Though the gate does not accept it.")] = False,
 ) -> None:
     """Point a name at a version that the gate accepts against what the name points at now."""
@@ -164,7 +160,7 @@ def verify(line: LinePath) -> None:
 @app.command(rich_help_panel=LINE)
 def gc(
     line: LinePath,
-    drop: Annotated[Optional[list[str]], typer.Option(help="Forget a version that nothing needs.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Forget a version that nothing needs.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would go.")] = False,
 ) -> None:
     """Remove what no version, pointer or unfinished run needs."""
@@ -205,7 +201,7 @@ def check(
     line: LinePath,
     a: Annotated[str, typer.Argument(help="the version before")],
     b: Annotated[str, typer.Argument(help="the version after")] = "head",
-    policy: Annotated[Optional[Path], typer.Option(help="The gate's policy (YAML or JSON).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="The gate's policy (YAML or JSON).")] = None,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
 ) -> None:
     """The gate: accept (0), reject (1), cannot tell (3)."""
@@ -220,7 +216,7 @@ def report(
     version: VersionRef = "head",
     format: Annotated[str, typer.Option(help="html, md or json.")] = "html",
     output: Annotated[
-        Optional[Path], typer.Option("-o", "--output", help="The file; md and json go to the screen.")
+        Path | None, typer.Option("-o", "--output", help="The file; md and json go to the screen.")
     ] = None,
 ) -> None:
     """One self-contained page about an update."""
@@ -231,9 +227,9 @@ def report(
 
 @app.command(rich_help_panel=CATALOGUE)
 def methods(
-    name: Annotated[Optional[str], typer.Argument(help="one method's card", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="one method's card", show_default=False)] = None,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
-    tag: Annotated[Optional[str], typer.Option(help="Only those with this tag.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only those with this tag.")] = None,
 ) -> None:
     """The methods: what each does, its paper, its knobs, what was measured."""
     from regraft.cli.catalogue import methods
@@ -243,7 +239,7 @@ def methods(
 
 @claims.command("run")
 def claims_run(
-    names: Annotated[Optional[list[str]], typer.Argument(help="claims; none: the stale and unmeasured ones")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="claims; none: the stale and unmeasured ones")] = None,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
 ) -> None:
     """Measure claims and keep the figures, whichever way they fall."""

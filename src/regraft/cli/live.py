@@ -19,8 +19,9 @@ EVERY_SECONDS = 10.0
 class Live:
     """Listens to an update and shows it: tokens per second, losses on new and old text, time left."""
 
-    def __init__(self, total_steps: int | None = None) -> None:
-        self.total = total_steps
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.total: int | None = None
         self.began = self.said = time.monotonic()
         self.first: tuple[float, float] | None = None
         self.held = ""
@@ -41,7 +42,7 @@ class Live:
                 self.bar = Progress(*columns, console=err, transient=True)
                 self.bar.start()
                 self.task = self.bar.add_task("training", total=self.total, said="")
-        else:
+        elif not self.quiet:
             err.print(f"[dim]{name} …[/dim]")
 
     def plan(self, steps: int) -> None:
@@ -59,13 +60,14 @@ class Live:
         said = f"step {record['step']:.0f}  {speed:,.0f} tokens/s  held-out loss {self.held}"
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=record["step"], said=said)
-        elif now - self.said >= EVERY_SECONDS and self.total:
+        elif now - self.said >= EVERY_SECONDS and self.total and not self.quiet:
             left = spent / max(record["step"], 1) * (self.total - record["step"])
             err.print(f"  {said}  {left:,.0f} s left")
             self.said = now
 
     def notice(self, text: str) -> None:
-        err.print(text, markup=False)
+        if not self.quiet:
+            err.print(text, markup=False)
 
     def close(self) -> None:
         if self.bar is not None:

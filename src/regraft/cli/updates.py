@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from regraft.cli.live import Live, err, out
-from regraft.core.errors import RegraftError, nearest
+from regraft.core.errors import RegraftError
 from regraft.store import Line, Version
 
 
@@ -21,17 +21,15 @@ class Request:
 
     target: str
     data: list[str]
-    keep: list[str]
-    suites: list[str]
-    recipe: Path | None
-    knobs: list[str]
-    line: Path | None
-    base: str
-    message: str
-    seed: int
-    unprotected: bool
-    skip_bad: bool
-    device: str
+    knobs: dict[str, Any]
+    keep: list[str] = field(default_factory=list)
+    suites: list[str] = field(default_factory=list)
+    line: Path | None = None
+    base: str = "head"
+    message: str = ""
+    unprotected: bool = False
+    skip_bad: bool = False
+    device: str = "cpu"
 
 
 def adopt(model: str, line: Path, trust_remote_code: bool) -> None:
@@ -43,15 +41,28 @@ def adopt(model: str, line: Path, trust_remote_code: bool) -> None:
 
 def learn(request: Request, *, plan_only: bool, resume: bool, restart: bool) -> None:
     line = _line(request)
-    with line.writing():
-        if resume:
-            run, order = _unfinished(line)
-        else:
-            run, order = _order(line, request)
-            _begin(line, run, order, restart)
-        version = _learn(line, run, order, request.device, plan_only)
+    version = run(line, request, plan_only=plan_only, resume=resume, restart=restart)
     if version is not None:
         _say(line, version)
+
+
+def run(
+    line: Line,
+    request: Request,
+    *,
+    plan_only: bool = False,
+    resume: bool = False,
+    restart: bool = False,
+    quiet: bool = False,
+) -> Version | None:
+    """Carries out what was asked for, or goes on with what was left unfinished; the new version."""
+    with line.writing():
+        if resume:
+            name, order = _unfinished(line)
+        else:
+            name, order = _order(line, request)
+            _begin(line, name, order, restart)
+        return _learn(line, name, order, request.device, plan_only, quiet)
 
 
 def _line(request: Request) -> Line:
@@ -76,7 +87,6 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
 
     if not request.data:
         raise RegraftError("no new text", do="Name it with --data")
-    knobs = _knobs(request)
     base = line.version(request.base)
     if not request.keep and not request.unprotected and not texts.past(line, base):
         raise RegraftError(
@@ -86,10 +96,13 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
         )
     items = [Items.read(path, skip_bad=request.skip_bad) for path in request.suites]
     tokenizer = load_tokenizer(line, base)
-    read = lambda paths: texts.add(line, paths, tokenizer, skip_bad=request.skip_bad)  # noqa: E731
+
+    def read(paths: list[str]) -> str:
+        return texts.add(line, paths, tokenizer, skip_bad=request.skip_bad)
+
     order = {
         "base": base.id,
-        "knobs": knobs,
+        "knobs": request.knobs,
         "new": read(request.data),
         "kept": [read([path]) for path in request.keep],
         "suites": [{n: asdict(ref) for n, ref in store_items(line, suite).items()} for suite in items],
@@ -99,18 +112,18 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
     return f"learn-{digest[:12]}", order
 
 
-def _knobs(request: Request) -> dict[str, Any]:
+def knobs_from(recipe: Path | None, said: list[str], seed: int) -> dict[str, Any]:
     """The recipe's knobs from its file and from --set, checked; the error names the key."""
     from regraft.recipes.files import check, read_recipe
 
-    knobs: dict[str, Any] = read_recipe(request.recipe) if request.recipe else {}
-    for said in request.knobs:
-        key, found, value = said.partition("=")
+    knobs: dict[str, Any] = read_recipe(recipe) if recipe else {}
+    for each in said:
+        key, found, value = each.partition("=")
         if not found:
-            raise RegraftError(f"{said!r} is not key=value", where="--set")
+            raise RegraftError(f"{each!r} is not key=value", where="--set")
         knobs[key] = yaml.safe_load(value)
-    knobs.setdefault("seed", request.seed)
-    check(knobs, where=str(request.recipe or "--set"))
+    knobs.setdefault("seed", seed)
+    check(knobs, where=str(recipe or "--set"))
     return knobs
 
 
@@ -133,7 +146,7 @@ def _unfinished(line: Line) -> tuple[str, dict[str, Any]]:
     return runs[0], json.loads((line.run_dir(runs[0]) / "order.json").read_text())
 
 
-def _learn(line: Line, run: str, order: dict[str, Any], device: str, plan_only: bool) -> Version | None:
+def _learn(line: Line, run: str, order: dict[str, Any], device: str, plan_only: bool, quiet: bool) -> Version | None:
     from regraft.recipes import texts
     from regraft.recipes.learn import learn
     from regraft.recipes.sources import Sources, items_of, load_items
@@ -141,7 +154,7 @@ def _learn(line: Line, run: str, order: dict[str, Any], device: str, plan_only: 
     from regraft.recipes.update import Update
 
     base = line.version(order["base"])
-    live = Live()
+    live = Live(quiet=quiet)
     sources = Sources(
         new=Text.open(line, order["new"]),
         past=texts.past(line, base),

@@ -54,12 +54,20 @@ class Sources:
     def suites(self, context: int) -> dict[str, Suite]:
         """The held-out documents of every text that the line knows, the new one last, and the questions."""
         found: dict[str, Suite] = {}
+        digests: set[str] = set()
         for text in [*self.old_texts(), self.new]:
-            if text.held.documents and text.digest not in {getattr(s, "digest", "") for s in found.values()}:
+            if text.held.documents and text.digest not in digests:
+                digests.add(text.digest)
                 name = _free(text.name, found)
                 found[name] = HeldOut(name, text.held, context)
+        prints = {suite.fingerprint for suite in found.values()}
         for items in [*self.carried, *self.items]:
-            found.setdefault(items.name, items)
+            if items.fingerprint in prints:
+                continue
+            if items.name in found:
+                raise RegraftError(f"the suite {items.name!r} has other items than the line's", do="Give it another name")
+            prints.add(items.fingerprint)
+            found[items.name] = items
         return found
 
     def held(self) -> dict[str, Corpus]:

@@ -1,0 +1,58 @@
+"""`methods`, `claims run`: the catalogue and its evidence. Imports no torch before a claim runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from regraft.cli.history import plain_table
+from regraft.cli.live import err, out
+from regraft.core.errors import RegraftError
+
+
+def methods(name: str | None, as_json: bool, tag: str | None) -> None:
+    from regraft.evidence.cards import card, cards
+
+    if name is not None:
+        _card(card(name).to_json(), as_json)
+        return
+    found = [c for c in cards() if tag is None or tag in c.tags]
+    if tag is not None and not found:
+        known = sorted({t for c in cards() for t in c.tags})
+        raise RegraftError(f"no method has the tag {tag!r}", do=f"Tags: {', '.join(known)}")
+    if as_json:
+        print(json.dumps([c.to_json() for c in found], indent=1, ensure_ascii=False))
+        return
+    table = plain_table("name", "kind", "standing", "what it does")
+    for c in sorted(found, key=lambda c: (c.kind, c.name)):
+        table.add_row(c.name, c.kind, c.standing, c.headline)
+    out.print(table)
+
+
+def _card(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        return
+    out.print(f"{facts['name']} ({facts['kind']}): {facts['headline']}\n", markup=False)
+    out.print("\n".join(f"    {line}" for line in facts["formula"].splitlines()) + "\n", markup=False)
+    for paper in facts["papers"]:
+        out.print(f"paper     {paper['title']}  {paper['url']}", markup=False)
+    for field in ("claim", "needs", "leaves", "differs"):
+        if facts[field]:
+            out.print(f"{field:<10}{facts[field]}", markup=False)
+    for knob in facts["knobs"]:
+        out.print(f"knob      {knob['name']}: {knob['type']} = {knob['default']}", markup=False)
+    out.print(f"standing  {facts['standing']}", markup=False)
+    measured = facts["measured"] or {}
+    for test in measured.get("tests", []):
+        out.print(f"          {json.dumps(test)}", markup=False)
+
+
+def run_claims(names: list[str], jobs: int) -> None:
+    from regraft.evidence.claims import measure, stale_or_unmeasured
+
+    for name in names or stale_or_unmeasured():
+        record = measure(
+            name, jobs=jobs, progress=lambda done, total, what: err.print(f"{name}: {done}/{total} {what}")
+        )
+        out.print(f"{name}: {record.standing}", markup=False)

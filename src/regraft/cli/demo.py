@@ -1,0 +1,175 @@
+"""`regraft demo`: prose first, then the world changes to source code; five ways to follow it, compared at equal compute."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regraft.cli.history import plain_table
+from regraft.cli.live import err, out
+from regraft.cli.updates import Request, run
+from regraft.core.errors import RegraftError
+from regraft.store import Line, Version
+
+PROSE, CODE, PACKAGES = "prose", "code", "packages"
+CHARACTERS = {PROSE: 1_600_000, CODE: 1_300_000, PACKAGES: 1_300_000}
+FIRST_TOKENS, TOKENS = 500_000, 330_000
+VOCABULARY, CONTEXT, BATCH = 2048, 128, 2048
+PEAK, SMALL = 3e-3, 3e-4
+PROMPTS = ("The statement ", "def read(self, ", "class Error(")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to follow the new text: its name for people, the version it begins from, its knobs."""
+
+    says: str
+    base: str
+    texts: tuple[str, ...]
+    knobs: Mapping[str, Any]
+    unprotected: bool = False
+
+
+REPLAY = {"tokens": TOKENS, "replay": 0.25}
+ARMS = {
+    "constant": Arm(
+        "small constant rate", "prose", (CODE,), {"tokens": TOKENS, "replay": 0.0, "lr": SMALL, "schedule": "constant"}
+    ),
+    "rewarm": Arm("re-warm, no replay", "prose", (CODE,), {"tokens": TOKENS, "replay": 0.0}),
+    "replay": Arm("re-warm + 25% replay", "prose", (CODE,), REPLAY),
+    "infinite": Arm("infinite + 25% replay", "prose", (CODE,), {**REPLAY, "schedule": "infinite"}),
+    "union": Arm("from scratch on both", "scratch", (PROSE, CODE), {"tokens": FIRST_TOKENS + TOKENS}, unprotected=True),
+}
+SECOND = {
+    "replay-2": Arm("re-warm + 25% replay", "replay", (PACKAGES,), REPLAY),
+    "infinite-2": Arm("infinite + 25% replay", "infinite", (PACKAGES,), {**REPLAY, "schedule": "infinite"}),
+}
+
+
+def demo(folder: Path, seed: int) -> None:
+    if folder.exists():
+        raise RegraftError("the demo's folder is there already", where=folder, do="Remove it, or name another one")
+    began = time.monotonic()
+    line = _line(folder, seed)
+    err.print("\nAn untrained Llama learns English prose; that is the model we own.")
+    first = {"tokens": FIRST_TOKENS, "schedule": "infinite"}
+    _run(line, "prose", Arm("", "scratch", (PROSE,), first, unprotected=True), folder, seed)
+    err.print("\nThe world changes: standard-library source code. Five ways to follow it.")
+    for name, arm in ARMS.items():
+        _run(line, name, arm, folder, seed)
+    err.print("\nA second update: another slice of the library.")
+    for name, arm in SECOND.items():
+        _run(line, name, arm, folder, seed)
+    line.point("head", "replay", "the demo's choice")
+    _table(line, "First update: prose, then code", "prose", ARMS, (PROSE, CODE))
+    _table(line, "Second update: then packages", None, SECOND, (PROSE, CODE, PACKAGES))
+    _samples(line, ("prose", "replay"))
+    _close(line, folder, time.monotonic() - began)
+
+
+def _line(folder: Path, seed: int) -> Line:
+    """Texts, an untrained model with its tokenizer, and the line that adopts it."""
+    from regraft.recipes.adopt import adopt
+    from regraft.worlds import llama, python_text
+
+    err.print("Gathering the text that this Python carries …")
+    texts = {
+        PROSE: python_text.reference() + python_text.docstrings(),
+        CODE: python_text.source("modules"),
+        PACKAGES: python_text.source("packages"),
+    }
+    folder.mkdir(parents=True)
+    for name, documents in texts.items():
+        chosen = python_text.sample(documents, CHARACTERS[name])
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in chosen), encoding="utf-8")
+    prose = python_text.sample(texts[PROSE], CHARACTERS[PROSE])
+    tokenizer = llama.bpe((d["text"] for d in prose), VOCABULARY)
+    llama.save(llama.llama(tokenizer, context=CONTEXT, seed=seed), folder / "model")
+    line, version = adopt(str(folder / "model"), folder / "line", message="an untrained Llama of 0.6M weights")
+    line.point("scratch", version)
+    return line
+
+
+def _run(line: Line, name: str, arm: Arm, folder: Path, seed: int) -> Version:
+    knobs = {"lr": PEAK, "batch_tokens": BATCH, "context": CONTEXT, "replay": 0.0, "seed": seed, **arm.knobs}
+    err.print(f"[bold]{arm.says or 'the first text'}[/bold]")
+    request = Request(
+        target=str(line.path),
+        data=[str(folder / f"{text}.jsonl") for text in arm.texts],
+        knobs=knobs,
+        base=arm.base,
+        message=f"{' and '.join(arm.texts)}: {arm.says or 'the first text'}",
+        unprotected=arm.unprotected,
+    )
+    version = run(line, request, quiet=True)
+    line.point(name, version)
+    return version
+
+
+def _table(line: Line, title: str, before: str | None, arms: Mapping[str, Arm], suites: tuple[str, ...]) -> None:
+    from regraft.cli.judge import decide
+
+    table = plain_table("arm", *(f"loss on {s}" for s in suites), "mean", "tokens", "seconds", "gate")
+    losses = []
+    if before is not None:
+        start = line.version(before)
+        table.add_row("before", *(f"{_loss(start, s):.3f}" if _loss(start, s) else "" for s in suites))
+    for name, arm in arms.items():
+        version = line.version(name)
+        base = line.version(before or arm.base)
+        found = [_loss(version, s) for s in suites]
+        losses.append((sum(found) / len(found), arm.says))
+        spent = next(e.details for e in line.events() if e.new == version.id and e.what == "commit")
+        tokens = version.evidence["tokens"]
+        verdict = "" if arm.base == "scratch" else str(decide(line, base, version).decision)
+        row = [
+            arm.says,
+            *(f"{loss:.3f}" for loss in found),
+            f"{losses[-1][0]:.3f}",
+            f"{tokens:,}",
+            f"{spent['seconds']:.0f}",
+            verdict,
+        ]
+        table.add_row(*row)
+    out.print(f"\n[bold]{title}[/bold]  (nats per token on held-out documents, less is better)")
+    out.print(table)
+
+
+def _loss(version: Version, suite: str) -> float:
+    """The mean loss that a version's evidence holds for a suite; 0 if it was not measured."""
+    header = (version.evidence or {}).get("after", {}).get(suite)
+    return 0.0 if header is None else float(header["mean"])
+
+
+def _samples(line: Line, names: tuple[str, str]) -> None:
+    from regraft.recipes.update import load_model
+
+    models = {name: load_model(line, line.version(name)) for name in names}
+    out.print("\n[bold]What it writes[/bold]")
+    for prompt in PROMPTS:
+        for when, name in zip(("before", "after"), names, strict=True):
+            [text] = models[name].generate([prompt], tokens=24, temperature=0.7)
+            out.print(f"  {when:<7}{prompt!r} → {text[:70]!r}", markup=False)
+
+
+def _close(line: Line, folder: Path, seconds: float) -> None:
+    from regraft.cli.judge import report
+
+    report(line.path, "replay", "html", folder / "report.html")
+    out.print(f"\n{seconds:.0f} seconds. The line is yours to play with:")
+    path = line.path
+    for command in (
+        f"regraft log {path}",
+        f"regraft compare {path} prose replay",
+        f"regraft check {path} prose rewarm",
+        f"regraft promote {path} replay --as released",
+        f"regraft export {path} my-model released",
+    ):
+        out.print(f"  {command}", markup=False)
+
+
+__all__ = ["demo"]

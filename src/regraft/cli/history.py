@@ -1,0 +1,144 @@
+"""`log`, `show`, `rollback`, `verify`, `gc`, `export`: what a line holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from regraft.cli.live import err, out
+from regraft.core.errors import DamagedStore
+from regraft.store import Line, Version
+
+
+def log(path: Path, events: bool) -> None:
+    line = Line.open(path)
+    if events:
+        table = plain_table("when", "what", "pointer", "from", "to", "why")
+        names = {v.id: v.name for v in line.versions()}
+        for e in reversed(line.events()):
+            table.add_row(
+                _when(e.time), e.what, e.name or "", names.get(e.old or "", ""), names.get(e.new or "", ""), e.why or ""
+            )
+        out.print(table)
+        return
+    at: dict[str, list[str]] = {}
+    for pointer, target in line.pointers().items():
+        at.setdefault(target, []).append(pointer)
+    table = plain_table("version", "id", "when", "from", "pointers", "what")
+    names = {v.id: v.name for v in line.versions()}
+    for v in reversed(line.versions()):
+        parents = " ".join(names.get(p, p[:8]) for p in v.parents)
+        table.add_row(v.name, v.id[:12], _when(v.time), parents, " ".join(sorted(at.get(v.id, []))), v.message)
+    out.print(table)
+    for run in line.runs():
+        if run not in line.finished_runs():
+            out.print(f"unfinished: {run} (regraft learn {path} --resume)", markup=False)
+
+
+def show(path: Path, ref: str, rows: int | None, row: str | None) -> None:
+    line = Line.open(path)
+    if row is not None:
+        _touched_by(line, row)
+        return
+    version = line.version(ref)
+    if rows is not None:
+        _rows(line, version, rows)
+        return
+    out.print(f"{version.name}  {version.id}", markup=False)
+    out.print(f"{version.message}  ({_when(version.time)})\n", markup=False)
+    evidence: Any = version.evidence or {}
+    for why in evidence.get("why", []):
+        out.print(f"  {why}", markup=False)
+    table = plain_table("bundle", "tensors", "MiB")
+    for name, refs in sorted(version.bundles.items()):
+        if not name.startswith(("evidence/", "suite/")):
+            table.add_row(name, str(len(refs)), f"{sum(r.bytes for r in refs.values()) / 2**20:.1f}")
+    out.print(table)
+    own = line.disk().own.get(version.id, 0)
+    out.print(
+        f"own on disk: {own / 2**20:.1f} MiB;  suites: {', '.join(evidence.get('after', {})) or 'none'}", markup=False
+    )
+
+
+def _rows(line: Line, version: Version, limit: int) -> None:
+    names = {v.id: v.name for v in line.versions()}
+    table = plain_table("row", "file", "line", "role", "since")
+    for use in line.rows_of(version, limit=limit):
+        table.add_row(use.row, use.file, str(use.line), use.role, names.get(use.version, use.version[:8]))
+    out.print(table)
+
+
+def _touched_by(line: Line, row: str) -> None:
+    names = {v.id: v.name for v in line.versions()}
+    touches = line.versions_of(row)
+    if not touches:
+        out.print(f"no version was touched by a row {row}", markup=False)
+        return
+    table = plain_table("version", "row", "file", "line", "role", "how")
+    for t in sorted(touches, key=lambda t: (names.get(t.version, ""), t.role)):
+        how = "through an ancestor" if t.inherited else "directly"
+        table.add_row(names.get(t.version, t.version[:8]), t.row, t.file, str(t.line), t.role, how)
+    out.print(table)
+
+
+def rollback(path: Path, to: str, name: str, why: str) -> None:
+    line = Line.open(path)
+    version = line.rollback(to, why) if name == "head" else line.point(name, to, why or "rolled back")
+    out.print(f"{name} is at {version.name} {version.id[:12]}  {version.message}", markup=False)
+
+
+def verify(path: Path) -> None:
+    line = Line.open(path)
+    report = line.verify()
+    for damage in report.damaged:
+        names = {v.id: v.name for v in line.versions()}
+        hit = ", ".join(names.get(v, v[:12]) for v in damage.versions) or "no version"
+        err.print(f"damaged: {damage.path}: {damage.what} (touches {hit})", markup=False)
+    for left in report.leftover:
+        out.print(f"left over: {left}", markup=False)
+    out.print(f"{report.checked} files checked, {len(report.damaged)} damaged, {len(report.leftover)} left over")
+    if report.damaged:
+        raise typer.Exit(DamagedStore.exit_code)
+
+
+def gc(path: Path, drop: list[str], dry_run: bool) -> None:
+    line = Line.open(path)
+    with line.writing():
+        for ref in drop:
+            version = line.version(ref)
+            if dry_run:
+                out.print(f"would forget {version.name} {version.message}", markup=False)
+            else:
+                line.drop(version)
+                out.print(f"forgot {version.name} {version.message}", markup=False)
+        report = line.gc(dry_run=dry_run)
+    verb = "would remove" if dry_run else "removed"
+    out.print(
+        f"{verb} {len(report.removed)} files and folders, {report.bytes / 2**20:.1f} MiB; {report.kept} files stay"
+    )
+
+
+def export(path: Path, folder: Path, ref: str, overwrite: bool) -> None:
+    from regraft.store.export import export
+
+    line = Line.open(path)
+    version = line.version(ref)
+    target = export(line, version, folder, overwrite=overwrite)
+    out.print(f"{target}: {version.name} {version.id[:12]} as a Hugging Face folder", markup=False)
+
+
+def plain_table(*columns: str) -> Table:
+    """A table without lines, for what people read and pipe."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in columns:
+        right = name in ("line", "tensors", "MiB")
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _when(time: str) -> str:
+    return time[:16].replace("T", " ")
