@@ -174,6 +174,18 @@ def test_flips_are_listed() -> None:
     assert change.p == pytest.approx(2 * 14 / 2**13)
 
 
+@pytest.mark.parametrize(("lost", "won"), [(5, 0), (7, 1), (9, 2), (10, 2), (0, 6), (4, 4)])
+def test_an_interval_of_flips_leaves_out_zero_only_with_its_test(lost: int, won: int) -> None:
+    before = np.arange(150) < 100
+    after = before.copy()
+    after[:lost] = False
+    after[100 : 100 + won] = True
+    (change,) = compared(reading(before, unit="correct"), reading(after, unit="correct")).suites
+    assert change.interval is not None
+    assert change.interval[0] <= change.change <= change.interval[1]
+    assert change.interval[0] <= 0 <= change.interval[1] or change.p <= 0.05
+
+
 def test_a_companion_sees_what_a_threshold_hides() -> None:
     rng = np.random.default_rng(0)
     margin = rng.normal(2, 0.3, 100)

@@ -196,9 +196,12 @@ def _right_or_wrong(both: Paired, alpha: float, strictest: float) -> _Measured:
         negative_rate=negative.estimate,
         negative_interval=_both_sides(negative, alpha),
     )
-    effect = Effect(
-        both.before.mean, both.after.mean, net.estimate, _both_sides(net, alpha), mcnemar(net.plus, net.minus)
-    )
+    p = mcnemar(net.plus, net.minus)
+    low, high = _both_sides(net, alpha)
+    if p > alpha:
+        # At exactly no change the standard test is McNemar's: the interval leaves 0 out only where it does too.
+        low, high = min(low, 0.0), max(high, 0.0)
+    effect = Effect(both.before.mean, both.after.mean, net.estimate, (low, high), p)
     smallest = smallest_net_change(net.n, min(net.plus, net.minus) / net.n, alpha=strictest)
     return effect, smallest, flips, mcnemar(net.n, 0) > alpha
 
