@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from regraft.cli.history import plain_table
 from regraft.cli.live import err, out
+from regraft.cli.tables import plain_table
 from regraft.core.errors import RegraftError
 
 

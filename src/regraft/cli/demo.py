@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regraft.cli.history import plain_table
 from regraft.cli.live import err, out
+from regraft.cli.tables import plain_table
 from regraft.cli.updates import Request, run
 from regraft.core.errors import RegraftError
 from regraft.store import Line, Version

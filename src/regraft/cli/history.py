@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from regraft.cli.live import err, out
+from regraft.cli.tables import plain_table
 from regraft.core.errors import DamagedStore
 from regraft.store import Line, Version
 
@@ -129,15 +128,6 @@ def export(path: Path, folder: Path, ref: str, overwrite: bool) -> None:
     version = line.version(ref)
     target = export(line, version, folder, overwrite=overwrite)
     out.print(f"{target}: {version.name} {version.id[:12]} as a Hugging Face folder", markup=False)
-
-
-def plain_table(*columns: str) -> Table:
-    """A table without lines, for what people read and pipe."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in columns:
-        right = name in ("line", "tensors", "MiB")
-        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
-    return table
 
 
 def _when(time: str) -> str:

@@ -1,0 +1,198 @@
+"""Laws that every part of a kind keeps. A new part is found by its place; nobody writes these per method."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import regraft.parts
+from regraft.core.define import Spec
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Context, Progress
+from regraft.core.plan import Feed, Plan, Weighted
+from regraft.core.rows import Rows
+from regraft.engine.fit import fit
+from regraft.engine.training import Training
+from regraft.models.classifier import Classifier
+from regraft.parts.losses.nll import nll
+from regraft.parts.samplers.shuffled import shuffled
+from regraft.recipes.resolve import described, names, part
+
+KINDS = [p.name for p in Path(next(iter(regraft.parts.__path__))).iterdir() if p.is_dir() and p.name != "__pycache__"]
+ALL = [(kind, name) for kind in sorted(KINDS) for name in names(kind)]
+STEPS = 10
+TRAINING = Training(steps=STEPS, batch=6, lr=0.05, log_every=2)
+MEMORY = {"gradient_norms": {"norm": "l1", "values": torch.linspace(2.0, 1.0, STEPS)}}
+
+
+def of(kind: str) -> list[Any]:
+    """The parts of a kind that need no knob to be set, with knobs that make them act in a short run."""
+    short = {"reptile": {"k": 3}}
+    made = [
+        part(kind, {name: short.get(name, {})}, where="law") for k, name in ALL if k == kind and not required(k, name)
+    ]
+    return [pytest.param(p, id=getattr(p, "name", type(p).__name__)) for p in made]
+
+
+def make(kind: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"regraft.parts.{kind}.{name}"), name)
+
+
+def required(kind: str, name: str) -> list[str]:
+    parameters = inspect.signature(make(kind, name)).parameters.values()
+    return [p.name for p in parameters if p.default is inspect.Parameter.empty]
+
+
+def table(count: int = 40, seed: int = 0) -> Rows:
+    dice = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 5, generator=dice, dtype=torch.float64)
+    y = torch.randint(0, 3, (count,), generator=dice)
+    return Rows({"x": x, "y": y, "source": torch.arange(count) % 3, "row": torch.arange(count)})
+
+
+def model() -> Classifier:
+    torch.manual_seed(1)
+    return Classifier(nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double())
+
+
+def run(plan: Plan, data: dict[str, Rows] | None = None, **kw: Any) -> dict[str, Tensor]:
+    student = model()
+    fit(student, plan, data or {"new": table(), "past": table(20, 5)}, TRAINING, memory=MEMORY, **kw)
+    return {n: t.clone() for n, t in student.state().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[n], b[n]) for n in a)
+
+
+def plan_with(kind: str, a_part: Any) -> Plan:
+    feed = Feed("new", a_part if kind == "samplers" else shuffled())
+    base = Plan(feeds=(feed,), losses=(Weighted(a_part if kind == "losses" else nll()),))
+    if kind == "gradients":
+        return base + Plan(gradients=(a_part,))
+    return base + Plan(lr=a_part) if kind == "schedules" else base
+
+
+IN_A_PLAN = [
+    pytest.param(kind, p.values[0], id=f"{kind}-{p.id}")
+    for kind in ("samplers", "losses", "gradients", "schedules")
+    for p in of(kind)
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL, ids=lambda v: v)
+def test_a_part_is_named_like_its_file_and_its_knobs_are_named(kind: str, name: str) -> None:
+    with pytest.raises((RegraftError, TypeError), match="no_such_knob"):
+        make(kind, name)(no_such_knob=1)
+    with pytest.raises(RegraftError, match="no_such_knob"):
+        part(kind, {name: {"no_such_knob": 1}}, where="law")
+
+
+@pytest.mark.parametrize(("kind", "a_part"), IN_A_PLAN)
+def test_knobs_are_immutable_and_round_trip(kind: str, a_part: Any) -> None:
+    if dataclasses.is_dataclass(a_part):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            a_part.anything = 1  # type: ignore[attr-defined]
+    again = part(kind, described(a_part), where="law")
+    assert again == a_part
+    assert hash(again) == hash(a_part)
+    assert isinstance(a_part, Spec) or dataclasses.is_dataclass(a_part)
+
+
+@pytest.mark.parametrize(("kind", "a_part"), IN_A_PLAN)
+def test_the_same_seed_gives_the_same_bits(kind: str, a_part: Any) -> None:
+    assert same(run(plan_with(kind, a_part)), run(plan_with(kind, a_part)))
+
+
+class _Cut(Exception):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class cut:
+    """Raises at a step: the run is killed there."""
+
+    at: int
+
+    def begin(self, ctx: Context) -> Any:
+        at, progress = self.at, ctx.progress
+
+        class Run:
+            def update(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
+                if progress().step == at:
+                    raise _Cut
+                return grads
+
+        return Run()
+
+
+@pytest.mark.parametrize("at", [1, 6, 9])
+@pytest.mark.parametrize(("kind", "a_part"), IN_A_PLAN)
+def test_resumed_equals_uninterrupted(kind: str, a_part: Any, at: int, tmp_path: Path) -> None:
+    plan = plan_with(kind, a_part)
+    with pytest.raises(_Cut):
+        run(plan + Plan(gradients=(cut(at),)), folder=tmp_path, checkpoint_seconds=0.0)
+    resumed = run(plan + Plan(gradients=(cut(-1),)), folder=tmp_path)
+    assert same(run(plan), resumed)
+
+
+@pytest.mark.parametrize("sampler", of("samplers"))
+def test_dice_are_ones_own(sampler: Any) -> None:
+    def drawn(plan: Plan) -> list[list[int]]:
+        seen: list[list[int]] = []
+
+        @dataclasses.dataclass(frozen=True)
+        class spy:
+            def begin(self, ctx: Context) -> Any:
+                class Run:
+                    def update(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
+                        return grads
+
+                    def observe(self, outcome: Any) -> None:
+                        if outcome.feed == "new":
+                            seen.append(outcome.rows["row"].tolist())
+
+                return Run()
+
+        run(plan + Plan(gradients=(spy(),)))
+        return seen
+
+    alone = Plan(feeds=(Feed("new", sampler),), losses=(Weighted(nll()),))
+    first = drawn(alone)
+    others = Plan(gradients=tuple(p.values[0] for p in of("gradients")), lr=of("schedules")[0].values[0])
+    assert first == drawn(alone + others)
+    assert all(first)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 7])
+@pytest.mark.parametrize("sampler", of("samplers"))
+def test_samplers_give_what_is_asked_at_odd_sizes(sampler: Any, count: int) -> None:
+    data = {"new": table(count), "past": table(count)}
+    fitted = fit(model(), plan_with("samplers", sampler), data, TRAINING)
+    assert fitted.tokens == STEPS * TRAINING.batch
+
+
+@pytest.mark.parametrize("schedule", of("schedules"))
+@pytest.mark.parametrize("total", [1, 2, 3, 100])
+def test_schedules_are_finite_and_never_negative(schedule: Any, total: int) -> None:
+    memory = {"gradient_norms": {"norm": "l1", "values": torch.linspace(2.0, 1.0, total)}}
+    nothing: Any = None
+    progress = Progress(0, total)
+    ctx = Context({}, {}, memory, torch.Generator(), lambda: progress, nothing, nothing, nothing)
+    running = schedule.begin(ctx)
+    values = [running(Progress(step, total)) for step in range(total)]
+    assert all(0 <= v < float("inf") for v in values), values
+
+
+@pytest.mark.parametrize("gradient", of("gradients"))
+def test_a_zero_gradient_stays_finite(gradient: Any) -> None:
+    still = {"new": table().having(scale=torch.zeros(40, dtype=torch.float64))}
+    after = run(plan_with("gradients", gradient), data=still)
+    assert all(torch.isfinite(t).all() for t in after.values())
