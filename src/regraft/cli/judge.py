@@ -2,10 +2,201 @@
 
 from __future__ import annotations
 
+import json as as_json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from regraft.cli.live import Live, err, out
+from regraft.core.errors import RegraftError, nearest
 from regraft.store import Line, Version
+
+if TYPE_CHECKING:
+    from regraft.evidence.compare import Change, Comparison
+    from regraft.evidence.gate import Policy, Verdict
+    from regraft.recipes.readings import Sides
+
+FORMATS = ("html", "md", "json")
+_COLOURS = {"better": "green", "worse": "red", "accept": "green", "reject": "red", "cannot tell": "yellow"}
 
 
 def show_comparison(line: Line, version: Version) -> None:
-    pass
+    """Before and after of one update by its own readings, and what the gate says of it."""
+    from regraft.evidence.compare import compare
+    from regraft.evidence.gate import check
+    from regraft.recipes.readings import own
+    from regraft.report.words import gate_line
+
+    sides = own(line, version)
+    if not sides.before or not sides.after:
+        err.print("nothing was measured: the gate has nothing to judge")
+        return
+    _print_table(compare(sides.before, sides.after))
+    out.print(gate_line(check(sides.before, sides.after)), markup=False)
+
+
+def compare(line: Path, a: str, b: str, alpha: float, json: bool) -> None:
+    from regraft.evidence.compare import compare
+
+    if not 0 < alpha < 1:
+        raise RegraftError(f"{alpha:g} is not a rate of error", where="--alpha", do="Give a rate above 0, below 1")
+    opened = Line.open(line)
+    before, after = opened.version(a), opened.version(b)
+    sides = _sides(opened, before, after)
+    compared = compare(sides.before, sides.after, alpha=alpha)
+    if json:
+        _print_json({"before": before.id, "after": after.id, "measured_now": sides.measured, **compared.to_json()})
+        return
+    out.print(f"{_named(before)}  →  {_named(after)}", markup=False)
+    _print_table(compared)
+
+
+def check(line: Path, a: str, b: str, policy: Path | None, json: bool) -> None:
+    opened = Line.open(line)
+    before, after = opened.version(a), opened.version(b)
+    verdict = _verdict(opened, before, after, _policy(policy))
+    if json:
+        _print_json({"before": before.id, "after": after.id, **verdict.to_json()})
+    else:
+        out.print(f"{_named(before)}  →  {_named(after)}", markup=False)
+        _print_gate(verdict)
+    raise typer.Exit(verdict.exit_code)
+
+
+def promote(line: Path, version: str, name: str, policy: Path | None, anyway: bool) -> None:
+    opened = Line.open(line)
+    judged_by = _policy(policy)
+    with opened.writing():
+        candidate = opened.version(version)
+        # The line's own pointers are no names to promote to: `point` says so, before anything is measured.
+        target = None if name == "head" else opened.pointers().get(name)
+        if target is None:
+            opened.point(name, candidate, "the first: there was nothing to judge it against")
+            out.print(f"{name} → {_named(candidate)}: the first, judged against nothing", markup=False)
+            return
+        current = opened.version(target)
+        if current.id == candidate.id:
+            out.print(f"{name} names {_named(candidate)} already", markup=False)
+            return
+        verdict = _verdict(opened, current, candidate, judged_by)
+        _print_gate(verdict)
+        said = f"the gate says {verdict.decision} against {current.name}: {verdict.reasons[0]}"
+        if verdict.exit_code and not anyway:
+            out.print(f"{name} stays at {_named(current)}", markup=False)
+            raise typer.Exit(verdict.exit_code)
+        opened.point(name, candidate, f"anyway, though {said}" if verdict.exit_code else said)
+    out.print(f"{name} → {_named(candidate)}, from {current.name}", markup=False)
+
+
+def report(line: Path, version: str, format: str, output: Path | None) -> None:
+    if format not in FORMATS:
+        raise RegraftError(f"no format {format!r}{nearest(format, FORMATS)}", where="--format", do="html, md or json")
+    from regraft.report.facts import gather
+    from regraft.report.markdown import markdown
+    from regraft.report.page import page
+    from regraft.store.files import one_clear_error, replace_whole
+
+    opened = Line.open(line)
+    facts = gather(opened, opened.version(version))
+    if format == "json":
+        text = as_json.dumps(facts.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    else:
+        text = page(facts) if format == "html" else markdown(facts)
+    if output is None and format != "html":
+        typer.echo(text, nl=False)
+        return
+    place = output or Path(f"{facts.line}-{facts.version.name}.html")
+    with one_clear_error(place):
+        replace_whole(place, [text.encode()])
+    typer.echo(place)
+
+
+def _policy(path: Path | None) -> Policy:
+    from regraft.evidence.gate import Policy
+
+    return Policy() if path is None else Policy.load(path)
+
+
+def _sides(line: Line, a: Version, b: Version) -> Sides:
+    from regraft.recipes.readings import both
+
+    sides = both(line, a, b, listener=Live())
+    if not sides.before and not sides.after:
+        raise RegraftError(
+            f"neither {a.name} nor {b.name} was measured on anything",
+            where=line.path,
+            do="Compare with a version that an update made",
+        )
+    return sides
+
+
+def _verdict(line: Line, a: Version, b: Version, policy: Policy) -> Verdict:
+    from regraft.evidence.gate import check
+
+    sides = _sides(line, a, b)
+    return check(sides.before, sides.after, policy)
+
+
+def _named(version: Version) -> str:
+    return f"{version.name} {version.id[:12]} {version.message}"
+
+
+def _print_json(document: object) -> None:
+    typer.echo(as_json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _print_gate(verdict: Verdict) -> None:
+    for rule in verdict.rules:
+        out.print(Text.assemble("  ", _coloured(f"{rule.decision:<12}"), f"{rule.suite}: {rule.reason}"))
+    if not verdict.rules:
+        out.print(f"  {verdict.reasons[0]}", markup=False)
+    if verdict.unjudged:
+        out.print(f"  no limit is set for {', '.join(verdict.unjudged)}", markup=False)
+    out.print(Text.assemble("gate: ", _coloured(str(verdict.decision), "bold")))
+
+
+def _print_table(compared: Comparison) -> None:
+    """One row a suite with its skills under it, within 100 columns."""
+    from regraft.report import words
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("suite", overflow="fold", max_width=22)
+    for heading in ("before", "after", "change"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(f"{100 * (1 - compared.alpha):g}% interval", no_wrap=True)
+    table.add_column("flips", no_wrap=True)
+    table.add_column("could see", justify="right", no_wrap=True)
+    table.add_column("finding")
+    for row in _with_skills(compared.suites, compared.skills):
+        title = row.suite if row.tag is None else f"  {row.tag}"
+        table.add_row(
+            Text(f"{title} ({row.n})", style="" if row.tag is None else "dim"),
+            words.value(row.before, row.unit),
+            words.value(row.after, row.unit),
+            words.signed(row.change, row.unit),
+            words.interval(row, row.unit),
+            words.flips(row),
+            words.smallest(row),
+            _coloured(str(row.verdict)),
+        )
+    out.print(table)
+    for row in compared.suites:
+        for note in row.notes:
+            out.print(f"  {row.suite}: {note}", markup=False)
+    for suite, why in compared.missing.items():
+        out.print(f"  {suite}: {why}", markup=False)
+
+
+def _with_skills(suites: Iterable[Change], skills: Iterable[Change]) -> Iterable[Change]:
+    found = list(skills)
+    for suite in suites:
+        yield suite
+        yield from (skill for skill in found if skill.suite == suite.suite)
+
+
+def _coloured(text: str, weight: str = "") -> Text:
+    return Text(text, style=f"{weight} {_COLOURS.get(text.strip(), '')}".strip())

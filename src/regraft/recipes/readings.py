@@ -38,16 +38,17 @@ def evidence(version: Version) -> Mapping[str, Any]:
 
 def own(line: Line, version: Version) -> Sides:
     """The readings before and after the update that made a version; none for one that was adopted."""
-    sides = [
-        {name: stored_reading(line, version, when, name) for name in evidence(version).get(when, {})}
+    new = learned(line, [version])
+    before, after = (
+        _in_order({name: stored_reading(line, version, when, name) for name in evidence(version).get(when, {})}, new)
         for when in ("before", "after")
-    ]
-    return Sides(*(_in_order(side, learned(line, [version])) for side in sides))
+    )
+    return Sides(before, after)
 
 
 def known(line: Line, version: Version) -> dict[str, Known]:
     """Every stored reading of a version by the suite's fingerprint: its own, and those that its children began with."""
-    found = {r.fingerprint: Known(r, version) for r in own(line, version).after.values()}
+    found = {fp: Known(r, version) for fp, r in _by_fingerprint(own(line, version).after).items()}
     for child in line.versions():
         if child.parents[:1] == (version.id,):
             for reading in own(line, child).before.values():
@@ -58,22 +59,27 @@ def known(line: Line, version: Version) -> dict[str, Known]:
 def both(line: Line, a: Version, b: Version, *, listener: Listener | None = None) -> Sides:
     """Versions `a` and `b` on every suite that either was read with.
 
-    A suite that one of them was not read with is rebuilt from the line and measured now; if it cannot be rebuilt, it
-    stays on one side only. Suites are matched by their items, not by name; `b` names them.
+    Those are the suites of their own updates: what was measured later does not change the verdict. A suite that one of
+    them was not read with is taken from an update that began there, or rebuilt from the line and measured now; if it
+    cannot be rebuilt, it stays on one side only. Suites are matched by their items, not by name; `b` names them.
     """
-    sides = {b.id: known(line, b), a.id: known(line, a)}
-    holders = {fp: k for side in sides.values() for fp, k in side.items()}
-    readings = {identity: {fp: k.reading for fp, k in side.items()} for identity, side in sides.items()}
+    wanted: dict[str, Known] = {}
+    for holder in (b, a):
+        for fp, reading in _by_fingerprint(own(line, holder).after).items():
+            wanted.setdefault(fp, Known(reading, holder))
+    readings: dict[str, dict[str, Reading]] = {}
     measured: dict[str, None] = {}
     for version in (a, b):
-        lacking = {fp: k for fp, k in holders.items() if fp not in readings[version.id]}
-        fresh = _measure(line, version, lacking, listener or Silence())
-        readings[version.id] |= fresh
+        stored = {fp: k.reading for fp, k in known(line, version).items() if fp in wanted}
+        fresh = _measure(line, version, {fp: wanted[fp] for fp in wanted if fp not in stored}, listener or Silence())
+        readings[version.id] = stored | fresh
         measured |= dict.fromkeys(fresh)
     names: dict[str, str] = {}
-    for fingerprint, k in holders.items():
-        names[fingerprint] = texts_name(k.reading.suite, names.values())
-    new = learned(line, [v for v in texts.lineage(line, b) if v.id not in {u.id for u in texts.lineage(line, a)}])
+    for fingerprint, (reading, holder) in wanted.items():
+        taken = reading.suite in names.values()
+        names[fingerprint] = f"{reading.suite} ({holder.name})" if taken else reading.suite
+    past = {version.id for version in texts.lineage(line, a)}
+    new = learned(line, [version for version in texts.lineage(line, b) if version.id not in past])
     before, after = (
         _in_order({names[fp]: replace(r, suite=names[fp]) for fp, r in readings[version.id].items()}, new)
         for version in (a, b)
@@ -118,11 +124,8 @@ def _context(version: Version) -> int:
     return context if isinstance(context, int) else 1
 
 
-def texts_name(name: str, taken: Iterable[str]) -> str:
-    """The name, or the first of name-2, name-3, ... that is not taken."""
-    used = set(taken)
-    numbered = (f"{name}-{i}" for i in range(2, len(used) + 3))
-    return name if name not in used else next(each for each in numbered if each not in used)
+def _by_fingerprint(readings: Mapping[str, Reading]) -> dict[str, Reading]:
+    return {reading.fingerprint: reading for reading in readings.values()}
 
 
 def _in_order(readings: Mapping[str, Reading], new: set[str]) -> dict[str, Reading]:

@@ -1,0 +1,1 @@
+"""Reports: one update as one page, as Markdown, as JSON."""
