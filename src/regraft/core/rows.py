@@ -164,7 +164,7 @@ class Rows(Mapping[str, Column]):
 
 def _gather(column: Column, index: Tensor) -> Column:
     if isinstance(column, Tensor):
-        return column[index]
+        return column.index_select(0, index)
     if isinstance(column, list):
         return [column[i] for i in index.tolist()]
     return column.gather(index)

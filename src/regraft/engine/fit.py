@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ from regraft.core.plan import Feed, Knob, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
 from regraft.engine.evaluate import mean_nll
-from regraft.engine.processes import Processes
+from regraft.engine.processes import Layout, Processes, clipped
 from regraft.engine.training import Training, make_optimizer
 
 
@@ -177,9 +177,6 @@ class _Term:
     means: _Means = field(default_factory=lambda: _Means())
 
 
-Layout: TypeAlias = list[tuple[str, int, int]]
-
-
 class _Means(Stateful):
     """Weighted sums of a loss since the last record, in all and by feed.
 
@@ -271,6 +268,9 @@ class _Run:
         self.master = self.lr.master_step(training.steps) if isinstance(self.lr, Branches) else -1
         self.observers = [run for _, run in self.parts.values() if isinstance(run, Observes)]
         self.optimizer = make_optimizer(training, self.moving, self.factors)
+        self.precision: AbstractContextManager[Any] = nullcontext()
+        if training.precision == "bfloat16":
+            self.precision = torch.autocast(model.device.type, torch.bfloat16)
         if training.compile:
             model.runner = torch.compile(model.runner)
         model.module.train()
@@ -401,7 +401,7 @@ class _Run:
         heard: dict[str, dict[str, list[Tensor]]] = {}
         for i in range(len(views)):
             bill: Tensor | None = None
-            with self._precision():
+            with self.precision:
                 for (term, strength, each), total in zip(terms, totals, strict=True):
                     for view, spans in each[i]:
                         values, weight = _row_loss(term.run, view), _row_weight(term.run, view)
@@ -412,9 +412,13 @@ class _Run:
                             term.means.add(values, weight, spans)
                         for feed, a, b in spans if self.observers else ():
                             heard.setdefault(feed, {}).setdefault(term.name, []).append(values.detach()[a:b])
-            if bill is not None and bill.requires_grad:
+            if bill is None or not bill.requires_grad:
+                continue
+            if self.processes.size == 1:
+                bill.backward()
+            else:
                 with self.processes.hold(self.model.runner, last=i == len(views) - 1):
-                    (bill * self.processes.size if self.processes.size > 1 else bill).backward()
+                    (bill * self.processes.size).backward()
         if self.penalties:
             weights = self.model.weights()
             for run, knob in self.penalties:
@@ -423,34 +427,35 @@ class _Run:
         return self._outcomes(heard) if self.observers else []
 
     def _views(self) -> Iterator[tuple[View, Layout]]:
-        """The step's forward passes: feeds of one schema are read together, cut into micro-batches."""
-        tables: dict[Any, list[tuple[str, Rows]]] = {}
-        for name, rows in self.drawn:
-            tables.setdefault(rows.schema if len(self.drawn) > 1 else None, []).append((name, rows))
+        """The step's forward passes, this process's part of them, cut into micro-batches."""
         device = self.model.device
-        for feeds in tables.values():
-            whole = Rows.join(r for _, r in feeds)
-            mine = self.processes.share(whole)
-            bounds = _bounds(feeds, whole.count, self.processes)
-            size = self.training.micro_batch or mine.count
-            for start in range(0, mine.count, size):
-                stop = min(start + size, mine.count)
-                spans = [
-                    (n, max(a, start) - start, min(b, stop) - start) for n, a, b in bounds if a < stop and b > start
-                ]
-                rows = mine if stop - start == mine.count else mine.take(slice(start, stop))
-                yield View(self.model, rows.to(device) if device.type != "cpu" else rows, self.roles), spans
+        for whole, layout in self._tables():
+            rows, mine = self.processes.share(whole, layout)
+            size = self.training.micro_batch or rows.count
+            for start in range(0, rows.count, size):
+                piece, spans = (rows, mine) if size >= rows.count else _cut(rows, mine, start, start + size)
+                yield View(self.model, piece if device.type == "cpu" else piece.to(device), self.roles), spans
+
+    def _tables(self) -> list[tuple[Rows, Layout]]:
+        """The step's rows, feeds of one schema joined so that one forward pass reads them together."""
+        if len(self.drawn) == 1:
+            [(name, rows)] = self.drawn
+            return [(rows, [(name, 0, rows.count)])]
+        alike: dict[Any, list[tuple[str, Rows]]] = {}
+        for name, rows in self.drawn:
+            alike.setdefault(rows.schema, []).append((name, rows))
+        tables = []
+        for feeds in alike.values():
+            ends = list(itertools.accumulate(rows.count for _, rows in feeds))
+            layout = [(name, end - rows.count, end) for (name, rows), end in zip(feeds, ends, strict=True)]
+            tables.append((Rows.join(rows for _, rows in feeds), layout))
+        return tables
 
     def _outcomes(self, heard: Mapping[str, Mapping[str, Sequence[Tensor]]]) -> list[Outcome]:
         whole = {
             f: {n: self.processes.gather(torch.cat(list(v))) for n, v in each.items()} for f, each in heard.items()
         }
         return [Outcome(name, rows, whole.get(name, {}), self.progress()) for name, rows in self.drawn]
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self.training.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.model.device.type, torch.bfloat16)
 
     @torch.no_grad()
     def _land(self, landing: Sequence[Projects]) -> None:
@@ -641,14 +646,9 @@ def _some(drawn: list[tuple[Feed, Rows]]) -> list[tuple[str, Rows]]:
     return [(f.name, rows) for f, rows in drawn if rows.count]
 
 
-def _bounds(feeds: Sequence[tuple[str, Rows]], count: int, processes: Processes) -> list[tuple[str, int, int]]:
-    """Where each feed's rows lie in this process's slice of the joined table."""
-    each, found, at = count // processes.size, [], 0
-    for name, rows in feeds:
-        start, stop = at - processes.rank * each, at + rows.count - processes.rank * each
-        found.append((name, max(start, 0), min(stop, each)))
-        at += rows.count
-    return [(n, a, b) for n, a, b in found if a < b]
+def _cut(rows: Rows, layout: Layout, start: int, stop: int) -> tuple[Rows, Layout]:
+    """The rows in [start, stop) and where each feed's lie among them."""
+    return rows.take(slice(start, stop)), clipped(layout, start, stop)
 
 
 def _reads(term: _Term, view: View, spans: Layout) -> list[tuple[View, Layout]]:

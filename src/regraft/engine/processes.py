@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,13 @@ from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
 
 T = TypeVar("T", Tensor, float, Tensor | float)
+Layout: TypeAlias = list[tuple[str, int, int]]
+"""Where each feed's rows lie in a table: name, first, one past the last."""
+
+
+def clipped(layout: Layout, start: int, stop: int) -> Layout:
+    """The layout of the rows in [start, stop), counted from `start`."""
+    return [(n, max(a, start) - start, min(b, stop) - start) for n, a, b in layout if a < stop and b > start]
 
 
 class Processes:
@@ -19,9 +26,9 @@ class Processes:
 
     rank, size = 0, 1
 
-    def share(self, rows: Rows) -> Rows:
+    def share(self, rows: Rows, layout: Layout) -> tuple[Rows, Layout]:
         """This process's rows of the step's batch."""
-        return rows
+        return rows, layout
 
     def total(self, value: T) -> T:
         """The sum over all processes."""
@@ -46,13 +53,14 @@ class Group(Processes):
     def __init__(self) -> None:
         self.rank, self.size = torch.distributed.get_rank(), torch.distributed.get_world_size()
 
-    def share(self, rows: Rows) -> Rows:
+    def share(self, rows: Rows, layout: Layout) -> tuple[Rows, Layout]:
         if rows.count % self.size:
             raise RegraftError(
                 f"a batch of {rows.count} rows cannot be shared by {self.size} processes", do="Choose a multiple"
             )
         each = rows.count // self.size
-        return rows.take(slice(self.rank * each, (self.rank + 1) * each))
+        start, stop = self.rank * each, (self.rank + 1) * each
+        return rows.take(slice(start, stop)), clipped(layout, start, stop)
 
     def total(self, value: T) -> T:
         if not isinstance(value, Tensor):
