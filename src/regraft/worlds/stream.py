@@ -69,16 +69,16 @@ def fresh(seed: int) -> CausalLM:
     return llama.llama(_tokenizer(), width=WIDTH, depth=DEPTH, context=CONTEXT, seed=seed)
 
 
-def base(seed: int) -> CausalLM:
+def base(seed: int, *, lr: float = PEAK) -> CausalLM:
     """The model after `BASE_STEPS` updates on prose by one cosine, to its end; each call gives a copy of its own."""
 
     def make() -> Mapping[str, Tensor]:
         model = fresh(seed)
-        update(model, None, seed, "prose", steps=BASE_STEPS)
+        update(model, None, seed, "prose", lr=lr, steps=BASE_STEPS)
         return model.state()
 
     model = fresh(seed)
-    model.load(_kept(f"base-{seed}", _code(), make))
+    model.load(_kept(f"base-{seed}-{lr:g}", _code(), make))
     return model
 
 
@@ -95,13 +95,15 @@ def update(
     gradients: Sequence[GradientTransform] = (),
     **settings: Any,
 ) -> Fitted:
-    """Trains `model` in place on `new`, with `share` of every batch from `past`, by re-warmed cosine if nothing else is
-    said. For `settings` see `train`."""
+    """Trains `model` in place on `new`, with `share` of every batch from `past`; for `settings` see `train`.
+
+    Without a `schedule` the rate is re-warmed and decays again to `FLOOR` of the peak.
+    """
     plan = Plan(
-        feeds=(Feed("new", shuffled()), *([Feed("past", replay(), share)] if share else [])),
+        feeds=(Feed("new", shuffled()), *([Feed("past", replay(), share)] if past else [])),
         losses=(Weighted(nll()),),
         gradients=tuple(gradients),
-        lr=schedule or rewarm(floor=FLOOR),
+        lr=rewarm(floor=FLOOR) if schedule is None else schedule,
     )
     rows = {"new": text(new).train, "past": Rows.join(text(name).train for name in past)}
     return train(model, meter, seed, plan, rows, lr=lr, **settings)
@@ -151,6 +153,12 @@ def curve(fitted: Fitted, name: Corpus) -> list[tuple[float, float]]:
     """(step, held-out loss) of a corpus that was watched; the first is from before the update."""
     held = f"held/{name}"
     return [(record["step"], record[held]) for record in fitted.curve if held in record]
+
+
+def spike(fitted: Fitted, name: Corpus) -> float:
+    """How far the loss of a corpus that was watched rose above where the update began, at most; 0 if it never did."""
+    values = [value for _, value in curve(fitted, name)]
+    return max(values) - values[0]
 
 
 @cache
