@@ -150,12 +150,14 @@ def _print_json(document: object) -> None:
 
 
 def _print_gate(verdict: Verdict) -> None:
+    rules = Table.grid(padding=(0, 2))
     for rule in verdict.rules:
-        out.print(Text.assemble("  ", _coloured(f"{rule.decision:<12}"), f"{rule.suite}: {rule.reason}"))
+        rules.add_row(_coloured(str(rule.decision)), Text(f"{rule.suite}: {rule.reason}"))
+    out.print(rules)
     if not verdict.rules:
-        out.print(f"  {verdict.reasons[0]}", markup=False)
+        out.print(verdict.reasons[0], markup=False)
     if verdict.unjudged:
-        out.print(f"  no limit is set for {', '.join(verdict.unjudged)}", markup=False)
+        out.print(f"no limit is set for {', '.join(verdict.unjudged)}", markup=False)
     out.print(Text.assemble("gate: ", _coloured(str(verdict.decision), "bold")))
 
 
@@ -185,10 +187,10 @@ def _print_table(compared: Comparison) -> None:
         )
     out.print(table)
     for row in compared.suites:
-        for note in row.notes:
-            out.print(f"  {row.suite}: {note}", markup=False)
+        for note in words.notes(row):
+            out.print(f"{row.suite}: {note}", markup=False)
     for suite, why in compared.missing.items():
-        out.print(f"  {suite}: {why}", markup=False)
+        out.print(f"{suite}: {why}", markup=False)
 
 
 def _with_skills(suites: Iterable[Change], skills: Iterable[Change]) -> Iterable[Change]:
@@ -199,4 +201,4 @@ def _with_skills(suites: Iterable[Change], skills: Iterable[Change]) -> Iterable
 
 
 def _coloured(text: str, weight: str = "") -> Text:
-    return Text(text, style=f"{weight} {_COLOURS.get(text.strip(), '')}".strip())
+    return Text(text, style=f"{weight} {_COLOURS.get(text, '')}".strip())

@@ -38,7 +38,7 @@ def _changes(report: Report) -> list[str]:
             words.flips(row),
             words.smallest(row),
             str(row.verdict),
-            "; ".join(row.notes),
+            "; ".join(words.notes(row)),
         )
         for row in (*report.compared.suites, *report.compared.skills)
     ]

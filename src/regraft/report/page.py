@@ -35,6 +35,7 @@ class Cell:
 
 def page(report: Report) -> str:
     """The report as HTML; whatever the user named or wrote is shown as text."""
+    suites = report.compared.suites if report.compared else ()
     return _template().render(
         r=report,
         kind=report.verdict.decision.replace(" ", "-") if report.verdict else "",
@@ -42,9 +43,7 @@ def page(report: Report) -> str:
         interval=f"{100 * (1 - report.compared.alpha):g}% interval" if report.compared else "",
         numbers=_numbers,
         gate=lambda suite: words.gate(report.verdict, suite) or "no limit" if report.verdict else "",
-        notes=[f"{row.suite}: {note}" for row in report.compared.suites for note in row.notes]
-        if report.compared
-        else (),
+        notes=[f"{row.suite}: {note}" for row in suites for note in words.notes(row)],
         wide=_figure(report.curve, _WIDE) if report.curve else "",
         narrow=_figure(report.curve, _NARROW) if report.curve else "",
         dips=words.dips(report.curve.dips) if report.curve else (),

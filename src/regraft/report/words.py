@@ -51,6 +51,15 @@ def smallest(row: Change) -> str:
     return signed(row.smallest_detectable, row.unit).replace("+", "±")
 
 
+def notes(row: Change) -> tuple[str, ...]:
+    """What a reader must know of a change, and how the continuous companion of right or wrong items moved."""
+    if row.companion is None:
+        return row.notes
+    also = row.companion
+    moved = f"{value(also.before, '')} → {value(also.after, '')} ({signed(also.change, '')}, {interval(also, '')})"
+    return (f"the margin behind right and wrong, on average: {moved}", *row.notes)
+
+
 def gate(verdict: Verdict, suite: str) -> Decision | None:
     """What the gate says of one suite; None where the policy asks for nothing."""
     found = {rule.decision for rule in verdict.rules if rule.suite == suite}
