@@ -20,3 +20,7 @@ def main() -> None:
     except RegraftError as error:
         print(f"regraft: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a lost right: the machine's state, not a fault of the program
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"regraft: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(RegraftError.exit_code)

@@ -76,6 +76,7 @@ def learn(
     plan_only: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with the unfinished run.")] = False,
     restart: Annotated[bool, typer.Option(help="Throw the unfinished run away.")] = False,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Between two checkpoints of the run.")] = 60.0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
     """Learn new text, keep the old, measure both, commit a version."""
@@ -94,6 +95,7 @@ def learn(
             unprotected=unprotected,
             skip_bad=skip_bad,
             device=device,
+            checkpoint_seconds=checkpoint_seconds,
         ),
         plan_only=plan_only,
         resume=resume,

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from regraft.cli import runs
 from regraft.cli.live import err, out
 from regraft.cli.tables import plain_table
 from regraft.core.errors import DamagedStore
@@ -33,9 +34,8 @@ def log(path: Path, events: bool) -> None:
         parents = " ".join(names.get(p, p[:8]) for p in v.parents)
         table.add_row(v.name, v.id[:12], _when(v.time), parents, " ".join(sorted(at.get(v.id, []))), v.message)
     out.print(table)
-    for run in line.runs():
-        if run not in line.finished_runs():
-            out.print(f"unfinished: {run} (regraft learn {path} --resume)", markup=False)
+    for run in runs.unfinished(line):
+        out.print(f"unfinished: {run} (regraft learn {path} --resume)", markup=False)
 
 
 def show(path: Path, ref: str, rows: int | None, row: str | None) -> None:
@@ -97,10 +97,14 @@ def verify(path: Path) -> None:
         names = {v.id: v.name for v in line.versions()}
         hit = ", ".join(names.get(v, v[:12]) for v in damage.versions) or "no version"
         err.print(f"damaged: {damage.path}: {damage.what} (touches {hit})", markup=False)
+    unfinished = runs.damage(line)
+    for error in unfinished:
+        err.print(f"damaged: {error.where}: {error.what} (touches an unfinished run)", markup=False)
     for left in report.leftover:
         out.print(f"left over: {left}", markup=False)
-    out.print(f"{report.checked} files checked, {len(report.damaged)} damaged, {len(report.leftover)} left over")
-    if report.damaged:
+    damaged = len(report.damaged) + len(unfinished)
+    out.print(f"{report.checked} files checked, {damaged} damaged, {len(report.leftover)} left over")
+    if damaged:
         raise typer.Exit(DamagedStore.exit_code)
 
 

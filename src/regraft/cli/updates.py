@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from regraft.cli import runs
 from regraft.cli.live import Live, err, out
-from regraft.core.errors import RegraftError
+from regraft.core.errors import Diverged, Interrupted, RegraftError
 from regraft.store import Line, Version
+from regraft.store.documents import canonical
+
+OWN = ("learn-", "plan-")
+"""How the names of this module's runs begin: those that make a version, and those that only show a plan."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Request:
     unprotected: bool = False
     skip_bad: bool = False
     device: str = "cpu"
+    checkpoint_seconds: float = 60.0
 
 
 def adopt(model: str, line: Path, trust_remote_code: bool) -> None:
@@ -40,8 +44,12 @@ def adopt(model: str, line: Path, trust_remote_code: bool) -> None:
 
 
 def learn(request: Request, *, plan_only: bool, resume: bool, restart: bool) -> None:
-    line = _line(request)
-    version = run(line, request, plan_only=plan_only, resume=resume, restart=restart)
+    line = _line(request, resume)
+    try:
+        version = run(line, request, plan_only=plan_only, resume=resume, restart=restart)
+    except KeyboardInterrupt:
+        do = "Go on with --resume" if runs.unfinished(line) else "Nothing was begun: give the same command again"
+        raise Interrupted("stopped", where=line.path, do=do) from None
     if version is not None:
         _say(line, version)
 
@@ -58,19 +66,25 @@ def run(
     """Carries out what was asked for, or goes on with what was left unfinished; the new version."""
     with line.writing():
         if resume:
-            name, order = _unfinished(line)
+            name, order = _unfinished(line, request)
         else:
             name, order = _order(line, request)
+        if plan_only:
+            name = name.replace(*OWN)
+        elif not resume:
             _begin(line, name, order, restart)
-        return _learn(line, name, order, request.device, plan_only, quiet)
+        return _learn(line, name, order, request, plan_only=plan_only, resumed=resume, quiet=quiet)
 
 
-def _line(request: Request) -> Line:
-    if Line.is_line(request.target):
-        return Line.open(request.target)
-    place = request.line or Path(f"{Path(request.target).name}-line")
-    if Line.is_line(place):
-        return Line.open(place)
+def _line(request: Request, resume: bool) -> Line:
+    """The line that the target is or has, made now if need be."""
+    place = request.line or Path(f"{Path(os.path.abspath(request.target)).name}-line")
+    for path in (Path(request.target), place):
+        if Line.is_line(path) and ((found := Line.open(path)).versions() or resume):
+            return found
+    if resume:
+        raise RegraftError("there is no line here, so there is no run to go on with", where=request.target)
+    _check_asked(request)
     from regraft.recipes.adopt import adopt
 
     made, version = adopt(request.target, place)
@@ -78,15 +92,20 @@ def _line(request: Request) -> Line:
     return made
 
 
-def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
-    """What the run will do, by content: the same order is the same run."""
-    from regraft.evidence.items import Items
-    from regraft.recipes import texts
-    from regraft.recipes.sources import store_items
-    from regraft.recipes.update import load_tokenizer
-
+def _check_asked(request: Request) -> None:
     if not request.data:
         raise RegraftError("no new text", do="Name it with --data")
+
+
+def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
+    """What the run will do, by content: the same order is the same run. Nothing is stored before all of it was read."""
+    from regraft.evidence.items import Items
+    from regraft.recipes import texts
+    from regraft.recipes.learn import learn
+    from regraft.recipes.sources import store_items
+    from regraft.recipes.update import load_context, load_tokenizer
+
+    _check_asked(request)
     base = line.version(request.base)
     if not request.keep and not request.unprotected and not texts.past(line, base):
         raise RegraftError(
@@ -96,57 +115,66 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
         )
     items = [Items.read(path, skip_bad=request.skip_bad) for path in request.suites]
     tokenizer = load_tokenizer(line, base)
-
-    def read(paths: list[str]) -> str:
-        return texts.add(line, paths, tokenizer, skip_bad=request.skip_bad)
-
-    order = {
+    new, *kept = (
+        texts.read(paths, tokenizer, skip_bad=request.skip_bad)
+        for paths in (request.data, *([path] for path in request.keep))
+    )
+    learn(**request.knobs).check(load_context(line, base), new)
+    order: dict[str, Any] = {
         "base": base.id,
         "knobs": request.knobs,
-        "new": read(request.data),
-        "kept": [read([path]) for path in request.keep],
+        "new": texts.store(line, new),
+        "kept": [texts.store(line, corpus) for corpus in kept],
         "suites": [{n: asdict(ref) for n, ref in store_items(line, suite).items()} for suite in items],
         "message": request.message or "learned " + ", ".join(Path(d).name for d in request.data),
     }
-    digest = hashlib.sha256(json.dumps(order, sort_keys=True).encode()).hexdigest()
-    return f"learn-{digest[:12]}", order
+    return f"{OWN[0]}{hashlib.sha256(canonical(order)).hexdigest()[:12]}", order
 
 
 def knobs_from(recipe: Path | None, said: list[str], seed: int) -> dict[str, Any]:
     """The recipe's knobs from its file and from --set, checked; the error names the key."""
-    from regraft.recipes.files import check, read_recipe
+    from regraft.recipes.files import check, parse_yaml, read_recipe
 
     knobs: dict[str, Any] = read_recipe(recipe) if recipe else {}
     for each in said:
         key, found, value = each.partition("=")
         if not found:
             raise RegraftError(f"{each!r} is not key=value", where="--set")
-        knobs[key] = yaml.safe_load(value)
+        knobs[key] = parse_yaml(value, where="--set")
     knobs.setdefault("seed", seed)
     check(knobs, where=str(recipe or "--set"))
     return knobs
 
 
 def _begin(line: Line, run: str, order: dict[str, Any], restart: bool) -> None:
+    waiting = runs.unfinished(line)
+    if waiting and not restart:
+        raise RegraftError(f"an unfinished run is here: {waiting[0]}", where=line.path, do="Use --resume or --restart")
     finished = line.finished_runs()
     for other in line.runs():
-        if other in finished or restart:
+        if other in finished or other.startswith(OWN):  # a run of another program is not ours to remove
             line.remove_run(other)
-        else:
-            raise RegraftError(f"an unfinished run is here: {other}", where=line.path, do="Use --resume or --restart")
-    (line.run_dir(run) / "order.json").write_text(json.dumps(order))
+    runs.begin(line, run, order)
 
 
-def _unfinished(line: Line) -> tuple[str, dict[str, Any]]:
-    runs = [
-        run for run in line.runs() if run not in line.finished_runs() and (line.run_dir(run) / "order.json").exists()
-    ]
-    if not runs:
+def _unfinished(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
+    """The run to go on with; if the command says what to learn, it must be what that run was asked for."""
+    found = runs.unfinished(line)
+    if not found:
         raise RegraftError("there is no unfinished run to go on with", where=line.path)
-    return runs[0], json.loads((line.run_dir(runs[0]) / "order.json").read_text())
+    if request.data and (asked := _order(line, request)[0]) not in found:
+        raise RegraftError(
+            f"the unfinished run {found[0]} was asked for something else than this command ({asked})",
+            where=line.path,
+            do="Give --resume alone to go on with it, or --restart to throw it away",
+        )
+    return found[0], runs.read(line, found[0])
 
 
-def _learn(line: Line, run: str, order: dict[str, Any], device: str, plan_only: bool, quiet: bool) -> Version | None:
+def _learn(
+    line: Line, run: str, order: dict[str, Any], request: Request, *, plan_only: bool, resumed: bool, quiet: bool
+) -> Version | None:
+    """Runs the recipe. A new run whose order turns out to be at fault before the training leaves nothing behind."""
     from regraft.recipes import texts
     from regraft.recipes.learn import learn
     from regraft.recipes.sources import Sources, items_of, load_items
@@ -155,24 +183,37 @@ def _learn(line: Line, run: str, order: dict[str, Any], device: str, plan_only: 
 
     base = line.version(order["base"])
     live = Live(quiet=quiet)
-    sources = Sources(
-        new=Text.open(line, order["new"]),
-        past=texts.past(line, base),
-        kept=[Text.open(line, digest) for digest in order["kept"]],
-        items=[items_of(line, refs) for refs in order["suites"]],
-        carried=load_items(line, base),
-        message=order["message"],
-        skipped=line.corpus(order["new"])["skipped"],
-    )
-    for why, count in sources.skipped.items():
-        live.notice(f"skipped    {count} rows: {why}")
-    update = Update(line, base, run, device=device, listener=live)
+    update: Update | None = None
+    throw_away = plan_only
     try:
+        sources = Sources(
+            new=Text.open(line, order["new"]),
+            past=texts.past(line, base),
+            kept=[Text.open(line, digest) for digest in order["kept"]],
+            items=[items_of(line, refs) for refs in order["suites"]],
+            carried=load_items(line, base),
+            message=order["message"],
+            skipped=line.corpus(order["new"])["skipped"],
+        )
+        for why, count in sources.skipped.items():
+            live.notice(f"skipped    {count} rows: {why}")
+        update = Update(
+            line, base, run, device=request.device, listener=live, checkpoint_seconds=request.checkpoint_seconds
+        )
         return learn(**order["knobs"])(update, sources, plan_only=plan_only)
+    except RegraftError as error:
+        trained = update is not None and update.training
+        throw_away = plan_only or (_at_fault(error) and not resumed and not trained)
+        raise
     finally:
         live.close()
-        if plan_only:
+        if throw_away:
             line.remove_run(run)
+
+
+def _at_fault(error: RegraftError) -> bool:
+    """Whether the order itself is wrong, so that going on with it could not help."""
+    return error.exit_code == 2 and not isinstance(error, Diverged) and not isinstance(error.__cause__, OSError)
 
 
 def _say(line: Line, version: Version) -> None:

@@ -71,6 +71,10 @@ def optimizer_class(name: str, knobs: Mapping[str, Any]) -> Callable[..., torch.
     accepts = set(inspect.signature(known[name]).parameters) - {"params", "lr"}
     if unknown := sorted(set(knobs) - accepts):
         raise RegraftError(f"{name} has no knob {', '.join(unknown)}; it has {sorted(accepts)}")
+    try:
+        known[name]([torch.zeros(1, requires_grad=True)], **knobs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RegraftError(f"{name} does not take {dict(knobs)}: {error}") from None
     return known[name]
 
 

@@ -22,6 +22,12 @@ def canonical(name: str) -> str:
     return _WRAPPERS.sub("", name)
 
 
+def not_finite(weights: Weights) -> str | None:
+    """The first tensor that holds an infinity or something that is no number, if one does."""
+    floats = ((n, t.float() if t.element_size() == 1 else t) for n, t in weights.items() if t.is_floating_point())
+    return next((name for name, tensor in floats if not bool(torch.isfinite(tensor).all())), None)
+
+
 class TorchModel:
     """A `torch.nn.Module` in the house.
 

@@ -43,13 +43,11 @@ class CausalLM(TorchModel):
 
         Raises RegraftError when the configuration is not a causal language model's, a tensor is missing, or one is left over.
         """
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
 
-        if "config.json" not in files:
-            raise RegraftError("no config.json among the model's files", do="Give a Hugging Face model folder")
         with _folder_of(files) as folder, _quiet():
+            config = _config(folder, trust_remote_code)
             try:
-                config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
                 with torch.device("meta"):
                     skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
                 module, info = type(skeleton).from_pretrained(
@@ -80,8 +78,7 @@ class CausalLM(TorchModel):
     @property
     def context(self) -> int | None:
         """The longest context the model's configuration allows, in tokens."""
-        config = self.module.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+        return _context(self.module.config)
 
     def read(self, rows: Rows) -> Out:
         logits = self.runner(input_ids=rows["input_ids"], position_ids=rows["positions"], use_cache=False).logits
@@ -113,6 +110,28 @@ class CausalLM(TorchModel):
                 )
             texts.append(self.tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
         return texts
+
+
+def context_from(files: Mapping[str, bytes]) -> int | None:
+    """The longest context that the configuration among a model's files allows, in tokens."""
+    with _folder_of(files) as folder, _quiet():
+        return _context(_config(folder, trust_remote_code=False))
+
+
+def _config(folder: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    if not Path(folder, "config.json").exists():
+        raise RegraftError("no config.json among the model's files", do="Give a Hugging Face model folder")
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (ValueError, OSError, KeyError) as error:
+        raise RegraftError(f"transformers cannot read the configuration: {error}", where="config.json") from error
+
+
+def _context(config: Any) -> int | None:
+    text = config.get_text_config()
+    return getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
 
 
 def tokenizer_from(files: Mapping[str, bytes], *, trust_remote_code: bool = False) -> Any:

@@ -16,9 +16,10 @@ _WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.mo
 def adopt(model: str, line: Path, *, trust_remote_code: bool = False, message: str = "") -> tuple[Line, Version]:
     """Starts a line at `line` from a folder or a hub name. Nothing is left behind when the model cannot be read.
 
-    Raises RegraftError for pickled weights, a folder that is not a model, a hub name without a network, weights that do
-    not fit the configuration, a tokenizer that does not fit the model, and a place that is taken.
+    Raises RegraftError for pickled weights, a folder that is not a model, a hub name without a network, weights that
+    are not finite or do not fit the configuration, a tokenizer that does not fit the model, and a place that is taken.
     """
+    from regraft.models.base import not_finite
     from regraft.models.causal import CausalLM
 
     folder = local_folder(model)
@@ -26,7 +27,9 @@ def adopt(model: str, line: Path, *, trust_remote_code: bool = False, message: s
     weights = dict(tensors)
     contents = {name: path.read_bytes() for name, path in files.items()}
     CausalLM.from_files(contents, weights, trust_remote_code=trust_remote_code)
-    made = Line.create(line, about={"family": "causal language model"})
+    if broken := not_finite(weights):
+        raise RegraftError(f"tensor {broken!r} has values that are not finite numbers", where=model)
+    made = _empty_line(line)
     with made.writing():
         draft = Draft(
             bundles={RELEASE: {name: made.put_tensor(tensor) for name, tensor in weights.items()}},
@@ -35,6 +38,13 @@ def adopt(model: str, line: Path, *, trust_remote_code: bool = False, message: s
             message=message or f"adopted from {Path(model).name}",
         )
         return made, made.commit(draft)
+
+
+def _empty_line(place: Path) -> Line:
+    """A new line, or the one without versions that an adoption which was cut short left there."""
+    if Line.is_line(place) and not (found := Line.open(place)).versions():
+        return found
+    return Line.create(place, about={"family": "causal language model"})
 
 
 def local_folder(model: str) -> Path:
@@ -47,7 +57,7 @@ def local_folder(model: str) -> Path:
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise RegraftError("there is no such folder", where=model, do="Give a Hugging Face model folder or a hub name")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         return Path(snapshot_download(model, allow_patterns=_WANTED))

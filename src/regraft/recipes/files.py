@@ -19,19 +19,30 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises RegraftError for a file that is not a YAML mapping, with line and column.
     """
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RegraftError(f"cannot be read: {error}", where=path) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise RegraftError(f"not YAML: {getattr(error, 'problem', error)}", where=where) from None
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RegraftError(f"cannot be read: {error.strerror}", where=path) from None
+    except UnicodeDecodeError as error:
+        raise RegraftError(f"not UTF-8: byte {error.start}", where=path) from None
+    said = parse_yaml(text, where=str(path))
     if not isinstance(said, dict):
         raise RegraftError(f"a recipe is a mapping of knobs, not a {type(said).__name__}", where=path)
     recipe = said.pop("recipe", "learn")
     if recipe != "learn":
         raise RegraftError(f"no recipe {recipe!r}{nearest(str(recipe), ['learn'])}", where=path)
     return said
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text; RegraftError with line and column if it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        raise RegraftError(f"not YAML: {error.problem or error.context}", where=place) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RegraftError(f"not YAML: {error}", where=where) from None
 
 
 def check(knobs: Mapping[str, Any], where: str) -> None:

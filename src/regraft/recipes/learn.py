@@ -22,13 +22,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from regraft.core.errors import RegraftError, nearest
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.data.corpus import Corpus
 from regraft.data.pack import Blocks, pack
-from regraft.engine.training import Training
+from regraft.engine.training import Training, optimizer_class
 from regraft.evidence.items import Items
 from regraft.evidence.readings import Reading
 from regraft.parts.losses.nll import nll
@@ -44,20 +44,24 @@ FEWEST_STEPS, MOST_EPOCHS, AIMED_STEPS = 200, 4, 500
 MOST_BATCH_TOKENS = 1 << 19
 
 
-def _parts(kind: str) -> BeforeValidator:
-    def read(said: Any) -> Any:
-        many = said if isinstance(said, list | tuple) else [said]
-        found = [part(kind, each, where=kind) for each in many]
-        return found if isinstance(said, list | tuple) else found[0]
+def _part(kind: str) -> BeforeValidator:
+    return BeforeValidator(
+        lambda said: part(kind, said, where=kind), json_schema_input_type=str | dict[str, dict[str, Any]]
+    )
 
-    return BeforeValidator(read, json_schema_input_type=str | dict[str, dict[str, Any]] | list[Any])
+
+def _parts(kind: str) -> BeforeValidator:
+    def read(said: Any) -> list[Any]:
+        return [part(kind, each, where=kind) for each in (said if isinstance(said, list | tuple) else [said])]
+
+    return BeforeValidator(read, json_schema_input_type=str | list[str | dict[str, dict[str, Any]]])
 
 
 class learn(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     replay: Annotated[float | None, Field(ge=0, lt=1, description="share of old text in every batch")] = None
-    schedule: Annotated[Any, _parts("schedules"), Field(description="learning-rate schedule")] = "rewarm"
+    schedule: Annotated[Any, _part("schedules"), Field(description="learning-rate schedule")] = "rewarm"
     lr: Annotated[float | None, Field(gt=0, description="peak learning rate")] = None
     epochs: Annotated[float | None, Field(gt=0, description="total tokens over new tokens")] = None
     tokens: Annotated[int | None, Field(gt=0, description="total tokens; wins over epochs")] = None
@@ -65,7 +69,7 @@ class learn(BaseModel):
     micro_tokens: Annotated[int, Field(gt=0, description="tokens of one forward pass")] = 8192
     context: Annotated[int | None, Field(gt=1, description="tokens of a block")] = None
     shares: Annotated[dict[str, float] | None, Field(description="shares of the new text's sources")] = None
-    sampler: Annotated[Any, _parts("samplers"), Field(description="what draws the new text")] = "shuffled"
+    sampler: Annotated[Any, _part("samplers"), Field(description="what draws the new text")] = "shuffled"
     gradients: Annotated[list[Any], _parts("gradients"), Field(description="gradient transforms, in order")] = []
     trainables: Annotated[list[Any], _parts("trainables"), Field(description="what may move")] = []
     penalties: Annotated[list[Any], _parts("penalties"), Field(description="weight-space penalties")] = []
@@ -74,8 +78,23 @@ class learn(BaseModel):
     clip: Annotated[float | None, Field(gt=0)] = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     monitor_every: Annotated[int | None, Field(gt=0, description="steps between measurements of both losses")] = None
+
+    @model_validator(mode="after")
+    def _check_optimizer(self) -> learn:
+        optimizer_class(self.optimizer, self._optimizer_knobs)
+        return self
+
+    @property
+    def _optimizer_knobs(self) -> dict[str, Any]:
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in self.optimizer_knobs.items()}
+
+    def check(self, context: int | None, new: Corpus) -> None:
+        """Raises RegraftError for what cannot be done with a model of this context and with this new text."""
+        check_context(self.context, context)
+        if self.shares is not None:
+            _checked(self.shares, new)
 
     def __call__(self, u: Update, sources: Sources, *, plan_only: bool = False) -> Version | None:
         context = check_context(self.context, u.model.context)
@@ -148,7 +167,7 @@ class learn(BaseModel):
             lr=lr,
             micro_batch=max(1, self.micro_tokens // context),
             optimizer=self.optimizer,
-            knobs={k: tuple(v) if isinstance(v, list) else v for k, v in self.optimizer_knobs.items()},
+            knobs=self._optimizer_knobs,
             decay_vectors=False,
             clip=self.clip,
             precision=self.precision,

@@ -18,6 +18,8 @@ def part(kind: str, said: Any, where: str) -> Any:
         kind: the folder of its kind: schedules, samplers, losses, ...
         where: the recipe's key, for the error.
     """
+    if said is None or isinstance(said, bool | int | float | list | tuple):
+        raise RegraftError(f"a part is named, or a name with knobs, not {said!r}", where=where)
     if not isinstance(said, str | dict):
         return said
     if isinstance(said, dict) and len(said) != 1:

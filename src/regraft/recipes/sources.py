@@ -65,7 +65,9 @@ class Sources:
             if items.fingerprint in prints:
                 continue
             if items.name in found:
-                raise RegraftError(f"the suite {items.name!r} has other items than the line's", do="Give it another name")
+                raise RegraftError(
+                    f"the suite {items.name!r} has other items than the line's", do="Give it another name"
+                )
             prints.add(items.fingerprint)
             found[items.name] = items
         return found

@@ -44,22 +44,32 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "regraft")
 
 
-def add(
-    line: Line,
+def read(
     paths: Sequence[str],
     tokenizer: Any,
     *,
     skip_bad: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> str:
-    """Reads, tokenises and stores texts in the line; the corpus' digest."""
+) -> Corpus:
+    """Texts, read and tokenised in the cache: no line knows them yet."""
     if tokenizer is None:
-        raise RegraftError("the model has no tokenizer, so it cannot read text", where=line.path)
-    cache = cache_folder()
-    corpus = build_corpus(documents(paths, skip_bad=skip_bad), tokenizer, cache=cache, progress=progress)
+        raise RegraftError(
+            "the model has no tokenizer, so it cannot read text", do="Adopt a folder that has its tokenizer.json"
+        )
+    return build_corpus(documents(paths, skip_bad=skip_bad), tokenizer, cache=cache_folder(), progress=progress)
+
+
+def store(line: Line, corpus: Corpus) -> str:
+    """Puts a text that `read` gave into the line; the corpus' digest."""
     [manifest] = corpus.manifests
-    shards = [cache / "shards" / f"{shard['digest']}.safetensors" for shard in manifest["shards"]]
-    return line.add_corpus(manifest, shards)
+    return line.add_corpus(
+        manifest, [cache_folder() / "shards" / f"{s['digest']}.safetensors" for s in manifest["shards"]]
+    )
+
+
+def add(line: Line, paths: Sequence[str], tokenizer: Any) -> str:
+    """Reads, tokenises and stores texts in the line; the corpus' digest."""
+    return store(line, read(paths, tokenizer))
 
 
 def past(line: Line, base: Version) -> list[tuple[Text, Corpus]]:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from regraft.core.errors import RegraftError
+from regraft.core.errors import Diverged, RegraftError
 from regraft.core.parts import Model
 from regraft.core.plan import Plan
 from regraft.core.rows import Rows
@@ -30,7 +30,8 @@ from regraft.engine.training import Training
 from regraft.evidence.items import Items
 from regraft.evidence.readings import Reading
 from regraft.evidence.suites import Suite
-from regraft.models.causal import CausalLM, tokenizer_from
+from regraft.models.base import not_finite
+from regraft.models.causal import CausalLM, context_from, tokenizer_from
 from regraft.recipes.resolve import described
 from regraft.recipes.sources import store_items
 from regraft.store import CorpusUse, Draft, Line, TensorRef, Version
@@ -65,6 +66,7 @@ class Update:
         model: the model it changes, with the base's released weights at first.
         memory: what the parts of earlier updates left.
         calls: what was done so far: the record.
+        training: whether it came to fitting: before, nothing costly is lost when it is thrown away.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Update:
         self.checkpoint_seconds = checkpoint_seconds
         self.folder = line.run_dir(run)
         self.calls: list[Any] = []
+        self.training = False
         self.model = load_model(line, base, device=device)
         record = base.record if isinstance(base.record, dict) else {}
         self.memory: dict[str, Any] = {}
@@ -126,6 +129,8 @@ class Update:
     ) -> Fitted:
         """Minimises the plan; the model then has the weights it ended with. `from_trunk`: begins before the base's annealing."""
 
+        self.training = True
+
         def make(folder: Path) -> Any:
             self.listener.stage("training")
             state = None
@@ -148,7 +153,14 @@ class Update:
                 on_record=self.listener.record,
                 on_notice=self.listener.notice,
             )
-            return {"weights": self.model.state(), **vars(fitted)}
+            weights = self.model.state()
+            if broken := not_finite(weights):
+                raise Diverged(
+                    f"after the last step of {training.steps} the tensor {broken!r} is not finite",
+                    where=self.folder,
+                    do="The line is as before; lower the learning rate and --restart",
+                )
+            return {"weights": weights, **vars(fitted)}
 
         rows = {name: table.count for name, table in data.items()}
         what = {"fit": described(plan), "training": described(training), "rows": rows, "from_trunk": from_trunk}
@@ -243,7 +255,10 @@ def load_model(line: Line, version: Version, *, bundle: str = RELEASE, device: s
     """The model of a version, in float32."""
     files = {name: line.bytes(digest) for name, digest in version.files.items()}
     model = CausalLM.from_files(files, line.load(version, bundle))
-    model.module.to(device)
+    try:
+        model.module.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch has no other word for a device that is not there
+        raise RegraftError(f"the model cannot be put there: {str(error).splitlines()[0]}", where=device) from None
     return model
 
 
@@ -251,6 +266,11 @@ def load_tokenizer(line: Line, version: Version) -> Any:
     """The tokenizer of a version, or None."""
     files = {name: line.bytes(digest) for name, digest in version.files.items()}
     return tokenizer_from(files)
+
+
+def load_context(line: Line, version: Version) -> int | None:
+    """The longest context that a version's configuration allows, in tokens."""
+    return context_from({name: line.bytes(digest) for name, digest in version.files.items()})
 
 
 def stored_reading(line: Line, version: Version, when: str, suite: str) -> Reading:
