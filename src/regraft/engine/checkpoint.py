@@ -3,8 +3,9 @@
     FOLDER/step-000000120/state.safetensors    every tensor of the tree, by number
     FOLDER/step-000000120/state.json           the tree with the tensors' numbers in it, and both digests
 
-A checkpoint is written aside, synced and renamed. Reading verifies both digests; a damaged newest checkpoint is reported and the
-one before it serves: the run then repeats some steps and ends in the same bits.
+A checkpoint is written aside, synced and renamed. Reading verifies both digests; a damaged newest checkpoint is
+reported and the one before it serves: the run then repeats some steps and ends in the same bits. Neither way is the
+whole of it held in memory a second time: tensors are written one by one, and read by mapping the file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import DamagedStore, RegraftError
+from regraft.store.tensorfile import header
+from regraft.store.tensors import to_bytes as tensor_bytes
 
 
 def pack(tree: Any, tensors: dict[str, Tensor]) -> Any:
-    """The tree as JSON values, its tensors moved to `tensors` by number. Tuples, integer keys and tensors survive `unpack`."""
+    """The tree as JSON values, its tensors put into `tensors` by number. Tuples and integer keys survive `unpack`."""
     if isinstance(tree, Tensor):
-        tensors[name := str(len(tensors))] = tree.detach().cpu().contiguous().clone()
+        tensors[name := str(len(tensors))] = tree.detach().cpu().contiguous()
         return {"tensor": name}
     if isinstance(tree, Mapping):
         return {"map": [[k, pack(v, tensors)] for k, v in tree.items()]}
@@ -52,48 +56,69 @@ def unpack(doc: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def save(folder: Path, step: int, tree: Any, *, keep: int = 2) -> Path:
     """Writes the checkpoint of `step` and removes all but the newest `keep`."""
-    from safetensors.torch import save as to_bytes
-
-    tensors: dict[str, Tensor] = {}
-    doc = pack(tree, tensors)
-    raw = to_bytes(tensors)
-    text = json.dumps({"format": 1, "tensors": hashlib.sha256(raw).hexdigest(), "tree": doc}, separators=(",", ":"))
+    doc, chunks = _encoded(tree)
     final, aside = folder / f"step-{step:09d}", folder / f".step-{step:09d}.writing"
     try:
-        shutil.rmtree(aside, ignore_errors=True)
+        for left in folder.glob(".step-*"):  # of a writer that was killed
+            shutil.rmtree(left, ignore_errors=True)
         aside.mkdir(parents=True)
-        _write(aside / "state.safetensors", raw)
-        _write(aside / "state.json", f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
-        shutil.rmtree(final, ignore_errors=True)
+        tensors = _write(aside / "state.safetensors", chunks)
+        text = json.dumps({"format": 1, "tensors": tensors, "tree": doc}, separators=(",", ":")).encode()
+        _write(aside / "state.json", [hashlib.sha256(text).hexdigest().encode(), b"\n", text])
+        _remove(final)
         os.replace(aside, final)
         _sync(folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise RegraftError(
-            f"cannot write a checkpoint: {error.strerror}",
+            f"cannot write a checkpoint: {(error.strerror or str(error)).lower()}",
             where=folder,
             do="Free space or fix the folder's rights, then --resume",
         ) from error
     for old in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     return final
+
+
+def _remove(checkpoint: Path) -> None:
+    """Removes a checkpoint in one step for every reader: a killed remover leaves no half of it under its name."""
+    gone = checkpoint.with_name(f".{checkpoint.name}.gone")
+    with suppress(OSError):
+        os.replace(checkpoint, gone)
+        shutil.rmtree(gone)
 
 
 def load(path: Path) -> Any:
     """The tree of one checkpoint folder; DamagedStore names the file whose content is not what was written."""
-    from safetensors.torch import load as from_bytes
+    from safetensors.torch import load_file
 
     try:
         seal, _, text = (path / "state.json").read_text().partition("\n")
-        raw = (path / "state.safetensors").read_bytes()
+        with (path / "state.safetensors").open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedStore(f"unreadable checkpoint: {error}", where=path) from error
     if hashlib.sha256(text.encode()).hexdigest() != seal:
         raise DamagedStore("the content is not what was written", where=path / "state.json")
     doc = json.loads(text)
-    if hashlib.sha256(raw).hexdigest() != doc["tensors"]:
+    if digest != doc["tensors"]:
         raise DamagedStore("the content is not what was written", where=path / "state.safetensors")
-    return unpack(doc["tree"], from_bytes(raw))
+    return unpack(doc["tree"], load_file(path / "state.safetensors"))
+
+
+def to_bytes(tree: Any) -> bytes:
+    """A small tree as bytes, for another process."""
+    doc, chunks = _encoded(tree)
+    text = json.dumps(doc).encode()
+    return b"".join([len(text).to_bytes(8, "little"), text, *chunks])
+
+
+def from_bytes(raw: bytes) -> Any:
+    """The tree that `to_bytes` wrote."""
+    from safetensors.torch import load
+
+    stop = 8 + int.from_bytes(raw[:8], "little")
+    return unpack(json.loads(raw[8:stop]), load(raw[stop:]))
 
 
 def newest(folder: Path) -> tuple[Any | None, list[DamagedStore]]:
@@ -107,11 +132,35 @@ def newest(folder: Path) -> tuple[Any | None, list[DamagedStore]]:
     return None, damage
 
 
-def _write(path: Path, raw: bytes) -> None:
+def damage(folder: Path) -> list[DamagedStore]:
+    """What is not whole among the checkpoints anywhere below `folder`; those that are removed meanwhile do not count."""
+    found = []
+    for path in sorted(folder.rglob("step-*")):
+        try:
+            load(path)
+        except DamagedStore as error:
+            found += [error] if path.exists() else []
+    return found
+
+
+def _encoded(tree: Any) -> tuple[Any, list[bytes | memoryview]]:
+    """The tree as JSON values, and the pieces of a safetensors file with its tensors, which are not copied."""
+    tensors: dict[str, Tensor] = {}
+    doc = pack(tree, tensors)
+    parts = {name: tensor_bytes(tensor) for name, tensor in tensors.items()}
+    return doc, [header({n: layout for n, (layout, _) in parts.items()}), *(values for _, values in parts.values())]
+
+
+def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> str:
+    """Writes and syncs a file; the digest of its content."""
+    digest = hashlib.sha256()
     with path.open("wb") as file:
-        file.write(raw)
+        for chunk in chunks:
+            digest.update(chunk)
+            file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
+    return digest.hexdigest()
 
 
 def _sync(folder: Path) -> None:

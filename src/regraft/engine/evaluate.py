@@ -9,13 +9,14 @@ from torch import Tensor
 
 from regraft.core.parts import View
 from regraft.core.rows import Rows
+from regraft.engine.processes import Processes
 
 BATCH_TOKENS = 8192
 
 
 @torch.no_grad()
 def row_nll(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Mean negative log-likelihood of each row in nats and what the row weighs, both float64 [rows], in evaluation mode."""
+    """Mean negative log-likelihood of each row in nats and what the row weighs, float64 [rows], in evaluation mode."""
     training = model.module.training
     model.module.eval()
     values, weights = [], []
@@ -30,9 +31,12 @@ def row_nll(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
     return torch.cat(values), torch.cat(weights)
 
 
-def mean_nll(model: Any, rows: Rows) -> float:
-    """Mean negative log-likelihood of all counted targets in nats; 0 for no rows."""
+def mean_nll(model: Any, rows: Rows, processes: Processes | None = None) -> float:
+    """Mean negative log-likelihood of all counted targets in nats; 0 for no rows. Several processes share the rows."""
     if not rows.count:
         return 0.0
-    values, weights = row_nll(model, rows)
-    return float((values * weights).sum() / weights.sum().clamp(min=1e-12))
+    processes = processes or Processes()
+    mine, real = processes.even(rows)
+    values, weights = (t[:real] for t in row_nll(model, mine))
+    total, weight = processes.sum(torch.stack([(values * weights).sum(), weights.sum()])).tolist()
+    return float(total / max(weight, 1e-12))

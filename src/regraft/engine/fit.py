@@ -16,12 +16,12 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -130,12 +130,17 @@ def fit(
             ended = run.step == training.steps
             if ended or run.step % training.log_every == 0 or watch.due():
                 watch.record(ended)
-            if folder is not None and not ended and (stop.asked or time.monotonic() - kept >= checkpoint_seconds):
+            if folder is None or ended:
+                continue
+            asked, due = run.processes.agree(stop.asked, time.monotonic() - kept >= checkpoint_seconds)
+            if asked or due:
                 watch.check()
+                state = run.state_dict()
                 if run.processes.rank == 0:
-                    checkpoint.save(folder, run.step, run.state_dict())
+                    checkpoint.save(folder, run.step, state)
                 kept = time.monotonic()
-            if stop.asked and not ended:
+            if asked:
+                run.processes.agree()
                 raise Interrupted(f"stopped at step {run.step} of {training.steps}", do="Go on with --resume")
     return run.finish()
 
@@ -177,6 +182,10 @@ class _Term:
     means: _Means = field(default_factory=lambda: _Means())
 
 
+Drawn: TypeAlias = Sequence[tuple[str, Rows]]
+Heard: TypeAlias = dict[tuple[str, str], list[Tensor]]
+
+
 class _Means(Stateful):
     """Weighted sums of a loss since the last record, in all and by feed.
 
@@ -214,15 +223,23 @@ class _Means(Stateful):
             sums[feed] = sums.get(feed, 0) + torch.stack([value, each])
         return sums
 
-    def means(self, processes: Processes) -> dict[str, float]:
+    def means(self, processes: Processes, feeds: Sequence[str]) -> dict[str, float]:
         """Mean by feed, and under the empty name over all feeds."""
-        found = {feed: processes.total(total).tolist() for feed, total in self._all().items()}
+        found = {feed: total.tolist() for feed, total in processes.pooled(self._all(), feeds).items()}
         if found:
             found[""] = [sum(v for v, _ in found.values()), sum(w for _, w in found.values())]
         return {feed: value / weight if weight else 0.0 for feed, (value, weight) in found.items()}
 
     def clear(self) -> None:
         self.sums, self.values, self.weights = {}, None, None
+
+    def merge(self, states: Iterable[Mapping[str, Any]]) -> None:
+        """Takes on what other processes summed up."""
+        for state in states:
+            other = _Means()
+            other.load_state_dict(state)
+            for feed, value in other._all().items():
+                self.sums[feed] = self.sums.get(feed, 0) + value
 
 
 class _Run:
@@ -242,7 +259,8 @@ class _Run:
             raise RegraftError("the plan has no feed: nothing to learn from")
         if not plan.losses:
             raise RegraftError("the plan has no loss: nothing to minimise")
-        self.model, self.plan, self.data, self.training, self.processes = model, plan, data, training, processes
+        self.model, self.plan, self.data, self.training = model, plan, data, training
+        self.processes = Processes()  # parts begin on the whole model, each process by itself
         self.roles, self.memory = _Roles(model, others), memory
         self.step = self.tokens = 0
         self.curve: list[dict[str, float]] = []
@@ -251,6 +269,10 @@ class _Run:
         self.carry: dict[str, float] = {}
         self.drawn: list[tuple[str, Rows]] = []
         self.parts: dict[Any, tuple[str, Any]] = {}
+        self.observers: list[Observes] = []
+        self.precision: AbstractContextManager[Any] = nullcontext()
+        if training.precision == "bfloat16":
+            self.precision = torch.autocast(model.device.type, torch.bfloat16)
         self.names: Counter[str] = Counter()
 
         self.trainables = [self.begin(t) for t in plan.trainables]
@@ -267,10 +289,9 @@ class _Run:
         self.lr: ScheduleRun | None = None if plan.lr is None else self.begin(plan.lr)
         self.master = self.lr.master_step(training.steps) if isinstance(self.lr, Branches) else -1
         self.observers = [run for _, run in self.parts.values() if isinstance(run, Observes)]
+        if processes.size > 1:
+            self._spread(processes)
         self.optimizer = make_optimizer(training, self.moving, self.factors)
-        self.precision: AbstractContextManager[Any] = nullcontext()
-        if training.precision == "bfloat16":
-            self.precision = torch.autocast(model.device.type, torch.bfloat16)
         if training.compile:
             model.runner = torch.compile(model.runner)
         model.module.train()
@@ -326,6 +347,12 @@ class _Run:
         if not self.moving:
             raise RegraftError("the plan's trainables leave no tensor that may move")
 
+    def _spread(self, processes: Processes) -> None:
+        """From here on the model is in several processes, which need not all come to ask for `before` in one step."""
+        self.processes, self.roles.moved = processes, True
+        processes.spread(self.model, self.training.precision)
+        self.moving = {s.name: s.tensor for s in self.model.slots() if s.name in self.moving}
+
     # --- one step ----------------------------------------------------------------------------------------------------------
 
     def advance(self, meter: Meter | None) -> bool:
@@ -341,11 +368,11 @@ class _Run:
                 group["lr"] = self.training.lr * group["factor"] * factor
         outcomes = self._backward()
         if self.gradients:
-            grads = {n: p.grad for n, p in self.moving.items() if p.grad is not None}
+            grads = self._grads()
             for g in self.gradients:
                 grads = g.update(grads)
             for n, p in self.moving.items():
-                p.grad = grads.get(n)
+                p.grad = self.processes.piece(grads[n], p) if n in grads else None
         if self.training.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.moving.values(), self.training.clip)
         self.roles.moved = True
@@ -393,15 +420,27 @@ class _Run:
 
     def _backward(self, listen: bool = True) -> list[Outcome]:
         """Fills the gradients with those of the whole step: every loss on the feeds it reads, every penalty once."""
+        terms = [(t, s) for t in self.terms if (s := self._value(t.weight))]
+        heard = self._fill(self.drawn, terms, listen)
+        if self.penalties:
+            weights = self.processes.weights(self.model)
+            for run, knob in self.penalties:
+                if (strength := self._value(knob)) and (value := run.penalty(weights)).requires_grad:
+                    (strength * value).backward()
+        return self._outcomes(heard, [t for t, _ in terms]) if self.observers else []
+
+    def _fill(self, drawn: Drawn, losses: Sequence[tuple[_Term, float]], listen: bool) -> Heard:
+        """Fills the gradients with those of the losses; by feed and loss each row's value, where anybody hears of it."""
         for p in self.moving.values():
             p.grad = None
-        views = list(self._views())
-        terms = [(t, s, [_reads(t, *v) for v in views]) for t in self.terms if (s := self._value(t.weight))]
-        totals = [self.processes.total(_total(t.run, each)) for t, _, each in terms]
-        heard: dict[str, dict[str, list[Tensor]]] = {}
-        for i in range(len(views)):
+        views = list(self._views(drawn))
+        terms = [(t, s, [_reads(t, *v) for v in views]) for t, s in losses]
+        totals = self.processes.totals([_total(t.run, each) for t, _, each in terms])
+        alone = self.processes.size == 1
+        heard: Heard = {}
+        for i in range(len(views) if terms else 0):
             bill: Tensor | None = None
-            with self.precision:
+            with self.precision if alone else self.processes.reading(self.precision, last=i == len(views) - 1):
                 for (term, strength, each), total in zip(terms, totals, strict=True):
                     for view, spans in each[i]:
                         values, weight = _row_loss(term.run, view), _row_weight(term.run, view)
@@ -411,51 +450,30 @@ class _Run:
                         if listen:
                             term.means.add(values, weight, spans)
                         for feed, a, b in spans if self.observers else ():
-                            heard.setdefault(feed, {}).setdefault(term.name, []).append(values.detach()[a:b])
-            if bill is None or not bill.requires_grad:
-                continue
-            if self.processes.size == 1:
+                            heard.setdefault((feed, term.name), []).append(values.detach()[a:b])
+                if not alone:
+                    bill = self.processes.bill(bill, views[i][0])
+            if bill is not None and bill.requires_grad:
                 bill.backward()
-            else:
-                with self.processes.hold(self.model.runner, last=i == len(views) - 1):
-                    (bill * self.processes.size).backward()
-        if self.penalties:
-            weights = self.model.weights()
-            for run, knob in self.penalties:
-                if (strength := self._value(knob)) and (value := run.penalty(weights)).requires_grad:
-                    (strength * value).backward()
-        return self._outcomes(heard) if self.observers else []
+        return heard
 
-    def _views(self) -> Iterator[tuple[View, Layout]]:
+    def _views(self, drawn: Drawn) -> Iterator[tuple[View, Layout]]:
         """The step's forward passes, this process's part of them, cut into micro-batches."""
         device = self.model.device
-        for whole, layout in self._tables():
+        for whole, layout in _tables(drawn):
             rows, mine = self.processes.share(whole, layout)
             size = self.training.micro_batch or rows.count
             for start in range(0, rows.count, size):
                 piece, spans = (rows, mine) if size >= rows.count else _cut(rows, mine, start, start + size)
                 yield View(self.model, piece if device.type == "cpu" else piece.to(device), self.roles), spans
 
-    def _tables(self) -> list[tuple[Rows, Layout]]:
-        """The step's rows, feeds of one schema joined so that one forward pass reads them together."""
-        if len(self.drawn) == 1:
-            [(name, rows)] = self.drawn
-            return [(rows, [(name, 0, rows.count)])]
-        alike: dict[Any, list[tuple[str, Rows]]] = {}
-        for name, rows in self.drawn:
-            alike.setdefault(rows.schema, []).append((name, rows))
-        tables = []
-        for feeds in alike.values():
-            ends = list(itertools.accumulate(rows.count for _, rows in feeds))
-            layout = [(name, end - rows.count, end) for (name, rows), end in zip(feeds, ends, strict=True)]
-            tables.append((Rows.join(rows for _, rows in feeds), layout))
-        return tables
-
-    def _outcomes(self, heard: Mapping[str, Mapping[str, Sequence[Tensor]]]) -> list[Outcome]:
-        whole = {
-            f: {n: self.processes.gather(torch.cat(list(v))) for n, v in each.items()} for f, each in heard.items()
-        }
-        return [Outcome(name, rows, whole.get(name, {}), self.progress()) for name, rows in self.drawn]
+    def _outcomes(self, heard: Heard, terms: Sequence[_Term]) -> list[Outcome]:
+        found = []
+        for feed, rows in self.drawn:
+            reading = [t.name for t in terms if not t.on or feed in t.on]
+            losses = {name: self.processes.gather(heard.get((feed, name), ())) for name in reading}
+            found.append(Outcome(feed, rows, losses, self.progress()))
+        return found
 
     @torch.no_grad()
     def _land(self, landing: Sequence[Projects]) -> None:
@@ -464,13 +482,12 @@ class _Run:
         self.optimizer.step()
         for name, old in before.items():
             tensor = self.moving[name]
-            new = tensor.detach()
+            old, new = self.processes.full(old), self.processes.full(tensor.detach())
             for g in landing:
                 new = g.project(name, old, new)
             if name in self.entries:
                 new = torch.where(self.entries[name] != 0, old + self.entries[name] * (new - old), old)
-            if new is not tensor:
-                tensor.copy_(new)
+            tensor.copy_(self.processes.piece(new, tensor))
 
     def _mark(self, name: str, rows: Tensor) -> None:
         seen = self.seen.get(name)
@@ -485,34 +502,39 @@ class _Run:
     # --- what parts may ask for --------------------------------------------------------------------------------------------
 
     def gradient_of(self, rows: Rows, loss: Loss) -> Grads:
-        run = loss.begin(self.context("gradient"))
-        view = View(self.model, rows, self.roles)
-        value = _pool(_row_loss(run, view), _row_weight(run, view), _total(run, [[(view, None)]]))
-        grads = torch.autograd.grad(value, list(self.moving.values()), allow_unused=True)
-        return {n: g for n, g in zip(self.moving, grads, strict=True) if g is not None}
+        term = _Term(loss.begin(self.context("gradient")), (), 1.0, "gradient")
+        return self._aside(lambda: self._fill([("", rows)], [(term, 1.0)], listen=False))
 
     def again(self) -> Grads:
+        return self._aside(lambda: self._backward(listen=False))
+
+    def _aside(self, fill: Callable[[], object]) -> Grads:
+        """The gradients that `fill` leaves; those of the step stay as they are."""
         kept = {n: p.grad for n, p in self.moving.items()}
-        self._backward(listen=False)
-        grads = {n: p.grad for n, p in self.moving.items() if p.grad is not None}
+        fill()
+        grads = self._grads()
         for n, p in self.moving.items():
             p.grad = kept[n]
         return grads
+
+    def _grads(self) -> Grads:
+        return {n: self.processes.full(p.grad) for n, p in self.moving.items() if p.grad is not None}
 
     # --- state -------------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "progress": [self.step, self.tokens],
-            "model": self.model.state(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.processes.state(self.model),
+            "optimizer": self.processes.gathered(self.optimizer.state_dict()),
             "parts": {name: run.state_dict() for name, run in self.parts.values() if isinstance(run, Stateful)},
             "carry": self.carry,
-            "means": [t.means.state_dict() for t in self.terms],
             "curve": self.curve,
             "seen": self.seen,
             "trunk": self.trunk,
-            "random": checkpoint.random_state(),
+            "own": self.processes.collect(
+                {"random": checkpoint.random_state(), "means": [t.means.state_dict() for t in self.terms]}
+            ),
             "before": "before" in self.roles._models,
         }
 
@@ -521,21 +543,32 @@ class _Run:
             self.roles["before"]
         self.roles.moved = True
         self.step, self.tokens = saved["progress"]
-        self.model.load(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.processes.load(self.model, saved["model"])
+        self.processes.load_optimizer(self.optimizer, saved["optimizer"])
         for name, run in self.parts.values():
             if isinstance(run, Stateful):
                 run.load_state_dict(saved["parts"][name])
-        for term, means in zip(self.terms, saved["means"], strict=True):
-            term.means.load_state_dict(means)
         self.carry, self.curve, self.seen, self.trunk = saved["carry"], saved["curve"], saved["seen"], saved["trunk"]
-        checkpoint.set_random_state(saved["random"])
+        self._take_own(saved["own"])
 
-    def _branch(self) -> dict[str, Any]:
-        """The weights, and what the optimizer knows of each tensor, by name."""
+    def _take_own(self, own: Sequence[Mapping[str, Any]]) -> None:
+        """What each process has for itself. Under another number of processes the first one takes on all sums, and a
+        process that was not there begins with dice of its own."""
+        rank, size = self.processes.rank, self.processes.size
+        if rank < len(own):
+            checkpoint.set_random_state(own[rank]["random"])
+        for i, term in enumerate(self.terms):
+            if size == len(own):
+                term.means.load_state_dict(own[rank]["means"][i])
+            elif rank == 0:
+                term.means.merge(each["means"][i] for each in own)
+
+    def _branch(self) -> dict[str, Any] | None:
+        """The weights, and what the optimizer knows of each tensor, by name; in the first process."""
         names = {id(p): n for n, p in self.moving.items()}
-        state = {names[id(p)]: _clone(known) for p, known in self.optimizer.state.items()}
-        return {"weights": _clone(self.model.state()), "optimizer": state}
+        weights = _clone(self.processes.state(self.model))
+        known = {names[id(p)]: _clone(self.processes.gathered(known)) for p, known in self.optimizer.state.items()}
+        return {"weights": weights, "optimizer": known} if self.processes.rank == 0 else None
 
     def load_optimizer(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Gives the optimizer what it knew of each tensor; a tensor that it did not know begins anew."""
@@ -543,12 +576,14 @@ class _Run:
             if name in self.moving:
                 like = self.moving[name]
                 self.optimizer.state[like] = {
-                    k: v.to(like.device).clone() if isinstance(v, Tensor) else v for k, v in known.items()
+                    k: self.processes.piece(v.to(like.device).clone(), like) if isinstance(v, Tensor) else v
+                    for k, v in known.items()
                 }
 
     def finish(self) -> Fitted:
         if self.step == self.master:
             self.trunk = self._branch()
+        self.processes.restore(self.model)
         memory = dict(self.memory)
         for _, run in self.parts.values():
             if isinstance(run, Leaves):
@@ -597,7 +632,7 @@ class _Watch:
         """Mean losses since the last record; Diverged when one is not finite or exploded."""
         run, found = self.run, dict[str, float]()
         for term in run.terms:
-            means = term.means.means(run.processes)
+            means = term.means.means(run.processes, [f.name for f in run.plan.feeds])
             found |= {f"{term.name}@{feed}" if feed else term.name: mean for feed, mean in means.items()}
             first = next((r[term.name] for r in run.curve if term.name in r), None)
             limit = float("inf") if first is None else run.training.explode * (abs(first) + 1)
@@ -613,7 +648,8 @@ class _Watch:
         return found
 
     def _held(self) -> dict[str, float]:
-        return {f"held/{name}": mean_nll(self.run.model, rows) for name, rows in self.monitors.items()}
+        run = self.run
+        return {f"held/{name}": mean_nll(run.model, rows, run.processes) for name, rows in self.monitors.items()}
 
     def _keep(self, record: dict[str, float]) -> None:
         self.run.curve.append(record)
@@ -644,6 +680,22 @@ class _Stop:
 
 def _some(drawn: list[tuple[Feed, Rows]]) -> list[tuple[str, Rows]]:
     return [(f.name, rows) for f, rows in drawn if rows.count]
+
+
+def _tables(drawn: Drawn) -> list[tuple[Rows, Layout]]:
+    """The step's rows, feeds of one schema joined so that one forward pass reads them together."""
+    if len(drawn) == 1:
+        [(name, rows)] = drawn
+        return [(rows, [(name, 0, rows.count)])]
+    alike: dict[Any, list[tuple[str, Rows]]] = {}
+    for name, rows in drawn:
+        alike.setdefault(rows.schema, []).append((name, rows))
+    tables = []
+    for feeds in alike.values():
+        ends = list(itertools.accumulate(rows.count for _, rows in feeds))
+        layout = [(name, end - rows.count, end) for (name, rows), end in zip(feeds, ends, strict=True)]
+        tables.append((Rows.join(rows for _, rows in feeds), layout))
+    return tables
 
 
 def _cut(rows: Rows, layout: Layout, start: int, stop: int) -> tuple[Rows, Layout]:
@@ -683,7 +735,8 @@ def _total(run: LossRun, reads: Sequence[Sequence[tuple[View, Any]]]) -> Tensor 
 def _pool(values: Tensor, weight: Tensor | None, total: Tensor | float) -> Tensor:
     """This view's part of the pooled mean."""
     if weight is None:
-        return values.mean() if total == len(values) else values.sum() / total
+        alone = not isinstance(total, Tensor) and total == len(values)
+        return values.mean() if alone else values.sum() / total
     return (values * weight).sum() / (total.clamp(min=1e-12) if isinstance(total, Tensor) else total)
 
 

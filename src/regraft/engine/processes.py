@@ -1,17 +1,17 @@
-"""One process or many: what the loop needs to know of its fellows."""
+"""One process, and what the loop asks of its fellows where there are several (`regraft.engine.distributed`)."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias, TypeVar
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from regraft.core.errors import RegraftError
+from regraft.core.parts import View, Weights
 from regraft.core.rows import Rows
 
-T = TypeVar("T", Tensor, float, Tensor | float)
 Layout: TypeAlias = list[tuple[str, int, int]]
 """Where each feed's rows lie in a table: name, first, one past the last."""
 
@@ -22,59 +22,94 @@ def clipped(layout: Layout, start: int, stop: int) -> Layout:
 
 
 class Processes:
-    """One process: nothing to share. `Group` is the same for several."""
+    """One process: nothing to share. What each method means for several is said here; all of them call it together."""
 
     rank, size = 0, 1
 
+    # --- rows
+
     def share(self, rows: Rows, layout: Layout) -> tuple[Rows, Layout]:
-        """This process's rows of the step's batch."""
+        """This process's rows of the step's batch: consecutive, and as many as any other process has."""
         return rows, layout
 
-    def total(self, value: T) -> T:
-        """The sum over all processes."""
+    def even(self, rows: Rows) -> tuple[Rows, int]:
+        """This process's rows of a table, as many as any other process has, and how many of them are not repeated."""
+        return rows, rows.count
+
+    # --- numbers
+
+    def totals(self, values: Sequence[Tensor | float]) -> Sequence[Tensor | float]:
+        """Each value's sum over the processes."""
+        return values
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the processes, entry by entry."""
+        return values
+
+    def gather(self, values: Sequence[Tensor]) -> Tensor:
+        """All rows of the whole batch, in its order, of which `values` are those read here, [rows]."""
+        return torch.cat(list(values))
+
+    def pooled(self, sums: Mapping[str, Tensor], feeds: Sequence[str]) -> Mapping[str, Tensor]:
+        """Sums by feed over the processes; `feeds` are all names there can be."""
+        return sums
+
+    def agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag, true if it is so for any process; returns when all processes have come here."""
+        return flags
+
+    def collect(self, tree: Any) -> list[Any]:
+        """The trees of all processes by rank, in the first one; an empty list in the others."""
+        return [tree]
+
+    def tell(self, value: Any) -> Any:
+        """The first process's value, anything JSON, in all of them."""
         return value
 
-    def gather(self, value: Tensor) -> Tensor:
-        """All processes' rows, in the order of the whole batch."""
-        return value
+    # --- the model while it trains
 
-    def hold(self, runner: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Around a backward pass: gradients are exchanged in the step's last one only."""
-        return nullcontext()
+    def spread(self, model: Any, precision: str) -> None:
+        """Prepares a model whose parameters to be trained are chosen; `restore` undoes it."""
 
+    def restore(self, model: Any) -> None:
+        """The model as it was before `spread`, whole in every process, with the weights it has now."""
 
-class Group(Processes):
-    """The processes of torch.distributed's default group.
+    def reading(self, precision: AbstractContextManager[Any], last: bool) -> AbstractContextManager[Any]:
+        """Around a forward pass; `last`: gradients are complete after its backward pass."""
+        return precision
 
-    Every process draws the same batch with the same dice and reads its own consecutive slice, so the step equals that of one
-    process with the whole batch. Gradients are averaged by DDP or FSDP2; the loop scales its loss by `size` to make that a sum.
-    """
+    def bill(self, bill: Tensor | None, view: View) -> Tensor | None:
+        """What this process's backward pass starts from, so that gradients are those of the sum over all processes."""
+        return bill
 
-    def __init__(self) -> None:
-        self.rank, self.size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    def full(self, tensor: Tensor) -> Tensor:
+        """The whole of a tensor of which a process may hold a piece."""
+        return tensor
 
-    def share(self, rows: Rows, layout: Layout) -> tuple[Rows, Layout]:
-        if rows.count % self.size:
-            raise RegraftError(
-                f"a batch of {rows.count} rows cannot be shared by {self.size} processes", do="Choose a multiple"
-            )
-        each = rows.count // self.size
-        start, stop = self.rank * each, (self.rank + 1) * each
-        return rows.take(slice(start, stop)), clipped(layout, start, stop)
+    def piece(self, tensor: Tensor, like: Tensor) -> Tensor:
+        """This process's piece of a whole tensor, cut as `like` is."""
+        return tensor
 
-    def total(self, value: T) -> T:
-        if not isinstance(value, Tensor):
-            return value * self.size
-        value = value.clone()
-        torch.distributed.all_reduce(value)
-        return value
+    def weights(self, model: Any) -> Weights:
+        """Effective weights, whole and differentiable."""
+        weights: Weights = model.weights()
+        return weights
 
-    def gather(self, value: Tensor) -> Tensor:
-        parts = [torch.empty_like(value) for _ in range(self.size)]
-        torch.distributed.all_gather(parts, value.contiguous())
-        return torch.cat(parts)
+    # --- state, independent of how many processes there are
 
-    def hold(self, runner: nn.Module, last: bool) -> AbstractContextManager[None]:
-        if last or not isinstance(runner, nn.parallel.DistributedDataParallel):
-            return nullcontext()
-        return runner.no_sync()
+    def state(self, model: Any) -> Mapping[str, Tensor]:
+        """The model's whole state in the first process; nothing in the others."""
+        state: Mapping[str, Tensor] = model.state()
+        return state
+
+    def gathered(self, tree: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """A tree of tensors made whole in the first process; nothing in the others."""
+        return tree
+
+    def load(self, model: Any, weights: Weights) -> None:
+        """Copies whole weights into the model."""
+        model.load(weights)
+
+    def load_optimizer(self, optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+        """Gives an optimizer a whole state."""
+        optimizer.load_state_dict(dict(saved))
