@@ -126,7 +126,7 @@ def ticks(low: float, high: float, *, log: bool = False, most: int = 6) -> tuple
 def short(value: float) -> str:
     """A tick's number: 20000 as 20k, 0.0003 as 3e-4."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= (size if size > 1e3 else 1e4):
+        if abs(value) >= size:
             return f"{value / size:g}{letter}"
     if 0 < abs(value) < 1e-3:
         mantissa, exponent = f"{value:.6e}".split("e")
