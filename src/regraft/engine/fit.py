@@ -42,6 +42,7 @@ from regraft.core.parts import (
     ScheduleRun,
     Stateful,
     View,
+    Weights,
 )
 from regraft.core.plan import Feed, Knob, Plan, Weighted
 from regraft.core.rows import Rows
@@ -49,6 +50,7 @@ from regraft.engine import checkpoint
 from regraft.engine.evaluate import mean_nll
 from regraft.engine.processes import Layout, Processes, clipped
 from regraft.engine.training import Training, make_optimizer
+from regraft.models.base import not_finite
 
 
 class Meter(Protocol):
@@ -107,7 +109,7 @@ def fit(
         on_record: called with each record of the curve.
 
     Raises:
-        Diverged: a loss is not finite or exploded; the newest checkpoint is from before.
+        Diverged: a loss or a tensor is not finite, or a loss exploded; the newest checkpoint is from before.
         Interrupted: Ctrl-C; a checkpoint was written first.
     """
     run = _Run(model, plan, data, training, others or {}, memory or {}, processes or Processes())
@@ -137,7 +139,9 @@ def fit(
                 watch.check()
                 state = run.state_dict()
                 if run.processes.rank == 0:
+                    watch.check_weights(state["model"])
                     checkpoint.save(folder, run.step, state)
+                watch.stands = run.step
                 kept = time.monotonic()
             if asked:
                 run.processes.agree()
@@ -605,6 +609,7 @@ class _Watch:
         self, run: _Run, monitors: Mapping[str, Rows], every: int, on_record: Callable[[dict[str, float]], None] | None
     ) -> None:
         self.run, self.monitors, self.every, self.on_record = run, monitors, every, on_record
+        self.stands = run.step  # of the newest checkpoint
 
     def due(self) -> bool:
         return bool(self.monitors) and self.run.step % self.every == 0
@@ -640,16 +645,29 @@ class _Watch:
             if abs(mean) <= limit and math.isfinite(mean):
                 continue
             what = "exploded" if math.isfinite(mean) else "is not finite"
-            since = int(run.curve[-1]["step"]) if run.curve else 0
-            raise Diverged(
-                f"the loss {term.name} {what} ({mean:g}) between steps {since} and {run.step}",
-                do="The run stands at its last good checkpoint; lower the learning rate or look at the rows read there",
-            )
+            raise self._diverged(f"the loss {term.name} {what} ({mean:g})")
         return found
+
+    def check_weights(self, weights: Weights) -> None:
+        """Diverged when a tensor is not finite: the losses tell of it only a step later."""
+        if broken := not_finite(weights):
+            raise self._diverged(f"the tensor {broken} stopped being finite")
+
+    def _diverged(self, what: str) -> Diverged:
+        since = int(self.run.curve[-1]["step"]) if self.run.curve else 0
+        return Diverged(
+            f"{what} between steps {since} and {self.run.step}",
+            do=f"The run stands at its last good checkpoint, step {self.stands}; lower the learning rate and --restart"
+            ", or look at the rows read there",
+        )
 
     def _held(self) -> dict[str, float]:
         run = self.run
-        return {f"held/{name}": mean_nll(run.model, rows, run.processes) for name, rows in self.monitors.items()}
+        found = {f"held/{name}": mean_nll(run.model, rows, run.processes) for name, rows in self.monitors.items()}
+        for name, loss in found.items():
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss {name} is not finite ({loss:g})")
+        return found
 
     def _keep(self, record: dict[str, float]) -> None:
         self.run.curve.append(record)
