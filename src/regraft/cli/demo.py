@@ -17,10 +17,11 @@ from regraft.store import Line, Version
 
 PROSE, CODE, PACKAGES = "prose", "code", "packages"
 CHARACTERS = {PROSE: 1_600_000, CODE: 1_300_000, PACKAGES: 1_300_000}
-FIRST_TOKENS, TOKENS = 500_000, 330_000
-VOCABULARY, CONTEXT, BATCH = 2048, 128, 2048
-PEAK, SMALL = 3e-3, 3e-4
-PROMPTS = ("The statement ", "def read(self, ", "class Error(")
+FIRST_TOKENS, TOKENS = 700_000, 350_000
+VOCABULARY, CONTEXT, BATCH = 1024, 128, 512
+WIDTH, DEPTH = 96, 3
+PEAK, SMALL = 4e-3, 4e-4
+PROMPTS = ("The statement", "def read(self,", "class Error(")
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ ARMS = {
         "small constant rate", "prose", (CODE,), {"tokens": TOKENS, "replay": 0.0, "lr": SMALL, "schedule": "constant"}
     ),
     "rewarm": Arm("re-warm, no replay", "prose", (CODE,), {"tokens": TOKENS, "replay": 0.0}),
-    "replay": Arm("re-warm + 25% replay", "prose", (CODE,), REPLAY),
-    "infinite": Arm("infinite + 25% replay", "prose", (CODE,), {**REPLAY, "schedule": "infinite"}),
+    "replay": Arm("re-warm + replay", "prose", (CODE,), REPLAY),
+    "infinite": Arm("infinite + replay", "prose", (CODE,), {**REPLAY, "schedule": "infinite"}),
     "union": Arm("from scratch on both", "scratch", (PROSE, CODE), {"tokens": FIRST_TOKENS + TOKENS}, unprotected=True),
 }
 SECOND = {
-    "replay-2": Arm("re-warm + 25% replay", "replay", (PACKAGES,), REPLAY),
-    "infinite-2": Arm("infinite + 25% replay", "infinite", (PACKAGES,), {**REPLAY, "schedule": "infinite"}),
+    "replay-2": Arm("re-warm + replay", "replay", (PACKAGES,), REPLAY),
+    "infinite-2": Arm("infinite + replay", "infinite", (PACKAGES,), {**REPLAY, "schedule": "infinite"}),
 }
 
 
@@ -64,9 +65,9 @@ def demo(folder: Path, seed: int) -> None:
     err.print("\nA second update: another slice of the library.")
     for name, arm in SECOND.items():
         _run(line, name, arm, folder, seed)
-    line.point("head", "replay", "the demo's choice")
-    _table(line, "First update: prose, then code", "prose", ARMS, (PROSE, CODE))
-    _table(line, "Second update: then packages", None, SECOND, (PROSE, CODE, PACKAGES))
+    line.rollback("replay", "the demo's choice")
+    _table(line, "First update: prose, then code", ARMS, "replay")
+    _table(line, "Second update: then packages", SECOND, "replay-2")
     _samples(line, ("prose", "replay"))
     _close(line, folder, time.monotonic() - began)
 
@@ -88,8 +89,8 @@ def _line(folder: Path, seed: int) -> Line:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in chosen), encoding="utf-8")
     prose = python_text.sample(texts[PROSE], CHARACTERS[PROSE])
     tokenizer = llama.bpe((d["text"] for d in prose), VOCABULARY)
-    llama.save(llama.llama(tokenizer, context=CONTEXT, seed=seed), folder / "model")
-    line, version = adopt(str(folder / "model"), folder / "line", message="an untrained Llama of 0.6M weights")
+    llama.save(llama.llama(tokenizer, width=WIDTH, depth=DEPTH, context=CONTEXT, seed=seed), folder / "model")
+    line, version = adopt(str(folder / "model"), folder / "line", message="an untrained Llama of 0.4M weights")
     line.point("scratch", version)
     return line
 
@@ -110,39 +111,26 @@ def _run(line: Line, name: str, arm: Arm, folder: Path, seed: int) -> Version:
     return version
 
 
-def _table(line: Line, title: str, before: str | None, arms: Mapping[str, Arm], suites: tuple[str, ...]) -> None:
-    from regraft.cli.judge import decide
+def _table(line: Line, title: str, arms: Mapping[str, Arm], chosen: str) -> None:
+    """Every arm on the suites of the chosen one; suites that an arm was not measured on are measured now."""
+    from regraft.evidence.gate import check
+    from regraft.recipes.readings import both
 
-    table = plain_table("arm", *(f"loss on {s}" for s in suites), "mean", "tokens", "seconds", "gate")
-    losses = []
-    if before is not None:
-        start = line.version(before)
-        table.add_row("before", *(f"{_loss(start, s):.3f}" if _loss(start, s) else "" for s in suites))
+    reference = line.version(chosen)
+    first = both(line, line.version(arms[chosen].base), reference).before
+    suites = sorted(first, key=[PROSE, CODE, PACKAGES].index)
+    table = plain_table("arm", *(f"loss on {suite}" for suite in suites), "mean", "tokens", "seconds", "gate")
+    table.add_row("before", *(f"{first[suite].mean:.3f}" for suite in suites))
     for name, arm in arms.items():
         version = line.version(name)
-        base = line.version(before or arm.base)
-        found = [_loss(version, s) for s in suites]
-        losses.append((sum(found) / len(found), arm.says))
+        sides = both(line, line.version("prose" if arm.base == "scratch" else arm.base), version)
+        found = [both(line, reference, version).after[suite].mean for suite in suites]
         spent = next(e.details for e in line.events() if e.new == version.id and e.what == "commit")
-        tokens = version.evidence["tokens"]
-        verdict = "" if arm.base == "scratch" else str(decide(line, base, version).decision)
-        row = [
-            arm.says,
-            *(f"{loss:.3f}" for loss in found),
-            f"{losses[-1][0]:.3f}",
-            f"{tokens:,}",
-            f"{spent['seconds']:.0f}",
-            verdict,
-        ]
-        table.add_row(*row)
+        row = [arm.says, *(f"{loss:.3f}" for loss in found), f"{sum(found) / len(found):.3f}"]
+        decision = str(check(sides.before, sides.after).decision)
+        table.add_row(*row, f"{version.evidence['tokens']:,}", f"{spent['seconds']:.0f}", decision)
     out.print(f"\n[bold]{title}[/bold]  (nats per token on held-out documents, less is better)")
     out.print(table)
-
-
-def _loss(version: Version, suite: str) -> float:
-    """The mean loss that a version's evidence holds for a suite; 0 if it was not measured."""
-    header = (version.evidence or {}).get("after", {}).get(suite)
-    return 0.0 if header is None else float(header["mean"])
 
 
 def _samples(line: Line, names: tuple[str, str]) -> None:

@@ -18,7 +18,7 @@ from regraft.data.pack import Blocks
 from regraft.data.read import documents
 from regraft.store import CorpusUse, Line, TensorRef, Version
 
-HELD_OUT, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.05, 8, 400
+HELD_OUT, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.05, 40, 400
 
 
 @dataclass(frozen=True)
@@ -130,5 +130,6 @@ def union(corpora: Sequence[Corpus]) -> Corpus:
 
 
 def _name(files: Sequence[str]) -> str:
-    """A short name for a text: its first file's, without the suffix."""
-    return Path(files[0].rstrip("/")).stem if files else "text"
+    """A short name for a text: its files', without suffixes."""
+    names = list(dict.fromkeys(Path(file.rstrip("/")).stem for file in files))
+    return "+".join(names[:3]) + ("+…" if len(names) > 3 else "") if names else "text"
