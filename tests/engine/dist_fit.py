@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from regraft.core.parts import Context, Outcome, Slot, Stateful, View, Weights
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
-from regraft.engine.distributed import joined, launched
+from regraft.engine.distributed import joined
 from regraft.engine.fit import fit
 from regraft.engine.processes import Processes
 from regraft.engine.training import Training
@@ -264,7 +265,7 @@ def main() -> None:
     said.add_argument("--folder", type=Path)
     said.add_argument("--stop", type=int, default=-1)
     args = said.parse_args()
-    with joined(args.parallel) if launched() else nullcontext(Processes()) as processes:
+    with joined(args.parallel) if "RANK" in os.environ else nullcontext(Processes()) as processes:
         for case in args.cases:
             found = run(case, processes, args.folder and args.folder / case, args.stop)
             # The curve, the rows seen and the weights are the same in every process.

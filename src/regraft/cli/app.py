@@ -78,12 +78,15 @@ def learn(
     restart: Annotated[bool, typer.Option(help="Throw the unfinished run away.")] = False,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Between two checkpoints of the run.")] = 60.0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    parallel: Annotated[
+        str | None, typer.Option(help="Under torchrun: ddp, or fsdp for models too large to train on one device.")
+    ] = None,
 ) -> None:
     """Learn new text, keep the old, measure both, commit a version."""
     from regraft.cli import updates
 
-    updates.learn(
-        updates.Request(
+    with updates.processes(parallel) as processes:
+        request = updates.Request(
             target=target,
             data=data or [],
             keep=keep or [],
@@ -96,11 +99,8 @@ def learn(
             skip_bad=skip_bad,
             device=device,
             checkpoint_seconds=checkpoint_seconds,
-        ),
-        plan_only=plan_only,
-        resume=resume,
-        restart=restart,
-    )
+        )
+        updates.learn(request, plan_only=plan_only, resume=resume, restart=restart, processes=processes)
 
 
 @app.command(rich_help_panel=LINE)

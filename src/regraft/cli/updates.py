@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regraft.cli import runs
 from regraft.cli.live import Live, err, out
 from regraft.core.errors import Diverged, Interrupted, RegraftError
 from regraft.store import Line, Version
 from regraft.store.documents import canonical
+
+if TYPE_CHECKING:
+    from regraft.engine.processes import Processes
 
 OWN = ("learn-", "plan-")
 """How the names of this module's runs begin: those that make a version, and those that only show a plan."""
@@ -43,10 +48,32 @@ def adopt(model: str, line: Path, trust_remote_code: bool) -> None:
     out.print(f"{made.path}: {version.name} {version.id[:12]}  {version.message}", markup=False)
 
 
-def learn(request: Request, *, plan_only: bool, resume: bool, restart: bool) -> None:
+@contextmanager
+def processes(parallel: str | None) -> Iterator[Processes | None]:
+    """The processes that torchrun started, this one among them; None: it did not. An error of any ends all."""
+    if parallel not in (None, "ddp", "fsdp"):
+        raise RegraftError(f"{parallel!r} is neither ddp nor fsdp", where="--parallel")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from regraft.engine.distributed import joined
+
+        with joined(parallel or "ddp") as group:  # type: ignore[arg-type]
+            yield group
+    elif parallel is None:
+        yield None
+    else:
+        do = "Start it with `torchrun --nproc-per-node N -m regraft learn ...`"
+        raise RegraftError("there is one process only", where="--parallel", do=do)
+
+
+def learn(
+    request: Request, *, plan_only: bool, resume: bool, restart: bool, processes: Processes | None = None
+) -> None:
+    if processes is not None and processes.rank:
+        _follow(request, processes, plan_only=plan_only)
+        return
     line = _line(request, resume)
     try:
-        version = run(line, request, plan_only=plan_only, resume=resume, restart=restart)
+        version = run(line, request, plan_only=plan_only, resume=resume, restart=restart, processes=processes)
     except KeyboardInterrupt:
         do = "Go on with --resume" if runs.unfinished(line) else "Nothing was begun: give the same command again"
         raise Interrupted("stopped", where=line.path, do=do) from None
@@ -62,6 +89,7 @@ def run(
     resume: bool = False,
     restart: bool = False,
     quiet: bool = False,
+    processes: Processes | None = None,
 ) -> Version | None:
     """Carries out what was asked for, or goes on with what was left unfinished; the new version."""
     with line.writing():
@@ -73,7 +101,21 @@ def run(
             name = name.replace(*OWN)
         elif not resume:
             _begin(line, name, order, restart)
-        return _learn(line, name, order, request, plan_only=plan_only, resumed=resume, quiet=quiet)
+        if processes is not None:
+            processes.tell({"line": str(line.path), "run": name, "order": order})
+        return _learn(line, name, order, request, plan_only=plan_only, resumed=resume, quiet=quiet, processes=processes)
+
+
+def _follow(request: Request, processes: Processes, *, plan_only: bool) -> None:
+    """Takes part in the run of the first process, which reads the texts and writes the line."""
+    from regraft.recipes.update import Fellow
+
+    try:
+        told = processes.tell(None)
+        line, name, order = Fellow.open(told["line"]), told["run"], told["order"]
+        _learn(line, name, order, request, plan_only=plan_only, resumed=True, quiet=True, processes=processes)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped", do="Go on with --resume") from None
 
 
 def _line(request: Request, resume: bool) -> Line:
@@ -172,7 +214,15 @@ def _unfinished(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
 
 
 def _learn(
-    line: Line, run: str, order: dict[str, Any], request: Request, *, plan_only: bool, resumed: bool, quiet: bool
+    line: Line,
+    run: str,
+    order: dict[str, Any],
+    request: Request,
+    *,
+    plan_only: bool,
+    resumed: bool,
+    quiet: bool,
+    processes: Processes | None,
 ) -> Version | None:
     """Runs the recipe. A new run whose order turns out to be at fault before the training leaves nothing behind."""
     from regraft.recipes import texts
@@ -198,7 +248,13 @@ def _learn(
         for why, count in sources.skipped.items():
             live.notice(f"skipped    {count} rows: {why}")
         update = Update(
-            line, base, run, device=request.device, listener=live, checkpoint_seconds=request.checkpoint_seconds
+            line,
+            base,
+            run,
+            device=request.device if processes is None else processes.local(request.device),
+            listener=live,
+            processes=processes,
+            checkpoint_seconds=request.checkpoint_seconds,
         )
         return learn(**order["knobs"])(update, sources, plan_only=plan_only)
     except RegraftError as error:
@@ -207,7 +263,7 @@ def _learn(
         raise
     finally:
         live.close()
-        if throw_away:
+        if throw_away and (processes is None or processes.rank == 0):
             line.remove_run(run)
 
 

@@ -48,16 +48,6 @@ _PATIENCE = timedelta(days=7)
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def launched() -> bool:
-    """Whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def local_device(device: str) -> str:
-    """This process's own device among those that `device` names: `cuda` is `cuda:<local rank>`."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
-
-
 @contextmanager
 def joined(parallel: Parallel = "ddp") -> Iterator[Group]:
     """The processes that torchrun started, this one among them.
@@ -74,7 +64,7 @@ def joined(parallel: Parallel = "ddp") -> Iterator[Group]:
         yield group
         group.agree()
         dist.destroy_process_group()
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if group.first_to_fail():
             raise
         raise SystemExit(error.exit_code if isinstance(error, RegraftError) else 1) from error
@@ -87,6 +77,9 @@ class Group(Processes):
         self.store, self.turn = store, 0
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.device = torch.device("cpu")
+
+    def local(self, device: str) -> str:
+        return f"cuda:{torch.cuda.current_device()}" if device == "cuda" and torch.cuda.is_available() else device
 
     def first_to_fail(self) -> bool:
         """Whether no other process has said that it failed."""

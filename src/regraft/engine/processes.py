@@ -66,6 +66,10 @@ class Processes:
         """The first process's value, anything JSON, in all of them."""
         return value
 
+    def local(self, device: str) -> str:
+        """This process's own device of a kind: `cuda` is one of the machine's."""
+        return device
+
     # --- the model while it trains
 
     def spread(self, model: Any, precision: str) -> None:

@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,6 +58,13 @@ class Silence:
     def notice(self, text: str) -> None: ...
 
 
+class Fellow(Line):
+    """The line in a process whose first process holds the lock for all. What both put is the same, by its content."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 class Update:
     """One transaction on a line.
 
@@ -99,12 +107,13 @@ class Update:
 
         def make(folder: Path) -> Any:
             readings = {}
-            for name, suite in suites.items():
+            for name, suite in list(suites.items())[self.processes.rank :: self.processes.size]:
                 known = self._known(name, suite) if when == "before" else None
                 if known is None:
                     self.listener.stage(f"measuring {name} ({when})")
                 readings[name] = known or suite.measure(self.model)
-            return {name: _reading_tree(r) for name, r in readings.items()}
+            trees = self._exchanged(folder, {name: _reading_tree(r) for name, r in readings.items()})
+            return {name: trees[name] for name in suites}
 
         what = {"measure": when, "suites": {n: s.fingerprint for n, s in suites.items()}}
         return {name: _reading_of(tree) for name, tree in self._call(what, make).items()}
@@ -188,6 +197,8 @@ class Update:
         record: Mapping[str, Any] | None = None,
     ) -> Version:
         """Makes the model as it stands the next version of the line."""
+        if self.processes.rank:
+            return self.line.version(self.processes.tell(None))
         self.listener.stage("committing")
         line, base = self.line, self.base
         dtypes = {n: ref.dtype for n, ref in base.bundles[RELEASE].items()}
@@ -227,18 +238,18 @@ class Update:
             )
             spent = {
                 "seconds": round(time.monotonic() - self.began, 3),
-                "environment": environment(),
+                "environment": {**environment(), "processes": str(self.processes.size)},
                 **(details or {}),
             }
-            return line.commit(draft, spent, run=self.run)
+            version = line.commit(draft, spent, run=self.run)
+        self.processes.tell(version.id)
+        return version
 
     def _call(self, what: Mapping[str, Any], make: Callable[[Path], Any]) -> Any:
         """The result of a call: what the run's folder has of it, or made now and kept there."""
         folder = self.folder / f"{len(self.calls):02d}"
         seal = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-        done, damage = checkpoint.newest(folder / "done")
-        for error in damage:
-            self.listener.notice(f"{error}; it is done again")
+        done = self._done(folder / "done")
         if done is None:
             done = {"what": seal, "result": make(folder / "at")}
             if self.processes.rank == 0:
@@ -247,8 +258,30 @@ class Update:
             raise RegraftError(
                 "the unfinished run was begun with other settings", where=self.folder, do="Use --restart"
             )
+        self.processes.agree()
         self.calls.append(dict(what))
         return done["result"]
+
+    def _done(self, folder: Path) -> Any | None:
+        """What was kept of a call; the first process finds out whether it is there, before anybody writes."""
+        if self.processes.rank:
+            return checkpoint.newest(folder)[0] if self.processes.tell(None) else None
+        done, damage = checkpoint.newest(folder)
+        for error in damage:
+            self.listener.notice(f"{error}; it is done again")
+        self.processes.tell(done is not None)
+        return done
+
+    def _exchanged(self, folder: Path, mine: dict[str, Any]) -> dict[str, Any]:
+        """The entries of all processes, exchanged through the run's folder."""
+        if self.processes.size == 1:
+            return mine
+        own = checkpoint.save(folder / str(self.processes.rank), 0, mine)
+        self.processes.agree()
+        found: dict[str, Any] = {}
+        for rank in range(self.processes.size):
+            found |= checkpoint.load(folder / str(rank) / own.name)
+        return found
 
 
 def load_model(line: Line, version: Version, *, bundle: str = RELEASE, device: str = "cpu") -> CausalLM:
