@@ -18,8 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+study = typer.Typer(help="Try settings on short forks of a model.", no_args_is_help=True, rich_markup_mode=None)
 claims = typer.Typer(help="The experiments behind the methods.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(claims, name="claims")
+app.add_typer(study, name="study")
 
 LinePath = Annotated[Path, typer.Argument(help="the line's folder", show_default=False)]
 VersionRef = Annotated[str, typer.Argument(help="id, prefix, v3, a pointer such as released, head, latest")]
@@ -237,6 +239,27 @@ def methods(
     from regraft.cli.catalogue import methods
 
     methods(name, json, tag)
+
+
+@study.command("rewarming")
+def study_rewarming(
+    line: LinePath,
+    data: Annotated[list[str], typer.Option(help="New text: JSONL, Parquet, text, folders, datasets.")],
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Text the model knew before the line began, to measure the old side.")
+    ] = None,
+    base: Annotated[str, typer.Option(help="The version to fork.")] = "head",
+    set: Annotated[
+        list[str] | None, typer.Option(help="One knob (see `regraft methods rewarming`): key=value.")
+    ] = None,
+    json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+) -> None:
+    """How long and how high to re-warm for this text: short forks compared, the line left as it is."""
+    from regraft.cli.study import rewarming
+    from regraft.cli.updates import set_knobs
+
+    rewarming(line, data, keep or [], base, set_knobs(set or []), device, json)
 
 
 @claims.command("run")

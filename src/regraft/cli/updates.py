@@ -54,6 +54,8 @@ def processes(parallel: str | None) -> Iterator[Processes | None]:
     if parallel not in (None, "ddp", "fsdp"):
         raise RegraftError(f"{parallel!r} is neither ddp nor fsdp", where="--parallel")
     if "TORCHELASTIC_RUN_ID" in os.environ:
+        # DDP would recommend, once a process, not to look for unused tensors; torch reads this when it is imported.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from regraft.engine.distributed import joined
 
         with joined(parallel or "ddp") as group:  # type: ignore[arg-type]
@@ -175,16 +177,23 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
 
 def knobs_from(recipe: Path | None, said: list[str], seed: int) -> dict[str, Any]:
     """The recipe's knobs from its file and from --set, checked; the error names the key."""
-    from regraft.recipes.files import check, parse_yaml, read_recipe
+    from regraft.recipes.files import check, read_recipe
 
-    knobs: dict[str, Any] = read_recipe(recipe) if recipe else {}
+    knobs = {"seed": seed, **(read_recipe(recipe) if recipe else {}), **set_knobs(said)}
+    check(knobs, where=str(recipe or "--set"))
+    return knobs
+
+
+def set_knobs(said: list[str]) -> dict[str, Any]:
+    """The knobs that --set names, their values read as YAML."""
+    from regraft.recipes.files import parse_yaml
+
+    knobs = {}
     for each in said:
         key, found, value = each.partition("=")
         if not found:
             raise RegraftError(f"{each!r} is not key=value", where="--set")
         knobs[key] = parse_yaml(value, where="--set")
-    knobs.setdefault("seed", seed)
-    check(knobs, where=str(recipe or "--set"))
     return knobs
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from regraft.core.errors import RegraftError, nearest
 from regraft.recipes.learn import learn
@@ -45,14 +45,14 @@ def parse_yaml(text: str, where: str) -> Any:
         raise RegraftError(f"not YAML: {error}", where=where) from None
 
 
-def check(knobs: Mapping[str, Any], where: str) -> None:
+def check(knobs: Mapping[str, Any], where: str, recipe: type[BaseModel] = learn) -> None:
     """Raises RegraftError for the first knob that the recipe does not have or that has a wrong value."""
     for key in knobs:
-        if key not in learn.model_fields:
-            hint = nearest(str(key), learn.model_fields) or f"; it has {sorted(learn.model_fields)}"
-            raise RegraftError(f"learn has no knob {key!r}{hint}", where=where)
+        if key not in recipe.model_fields:
+            hint = nearest(str(key), recipe.model_fields) or f"; it has {sorted(recipe.model_fields)}"
+            raise RegraftError(f"{recipe.__name__} has no knob {key!r}{hint}", where=where)
     try:
-        learn(**knobs)
+        recipe(**knobs)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -32,8 +32,12 @@ class Text:
 
     @classmethod
     def open(cls, line: Line, digest: str, *, name: str | None = None) -> Text:
-        manifest = line.corpus(digest)
-        corpus = Corpus.open(manifest, line.file, verify=False)
+        return cls.of(Corpus.open(line.corpus(digest), line.file, verify=False), name=name)
+
+    @classmethod
+    def of(cls, corpus: Corpus, *, name: str | None = None) -> Text:
+        """A corpus that was read as one, whether a line knows it or not."""
+        [digest] = corpus.digests
         train, held = corpus.split(HELD_OUT, at_least=FEWEST_HELD_OUT, at_most=MOST_HELD_OUT)
         return cls(digest, name or _name(corpus.files), train, held)
 
