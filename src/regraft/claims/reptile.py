@@ -34,7 +34,6 @@ claim = Claim(
     arms={
         "replay": arm(constant()),
         "replay + Reptile": arm(constant(), reptile(k=K, eps=0.3)),
-        "replay + Reptile, eps 0.1": arm(constant(), reptile(k=K, eps=0.1)),
         "eps 1": arm(constant(), reptile(k=K, eps=1.0)),
         "replay, decaying rate": arm(rewarm()),
         "replay + Reptile, decaying rate": arm(rewarm(), reptile(k=K, eps=0.3)),

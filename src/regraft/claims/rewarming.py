@@ -31,7 +31,6 @@ claim = Claim(
     setting="0.2M-parameter Llama trained on prose by one cosine, then source code: 300 updates of 1,024 tokens",
     arms={
         **{f"{says} rise": arm(rewarm(warmup=length)) for says, length in LENGTHS.items()},
-        "half the peak": arm(rewarm(), 0.5),
         "twice the peak": arm(rewarm(), 2.0),
         "constant at the floor": arm(constant(value=stream.FLOOR)),
         "same text": arm(rewarm(), new="prose"),
@@ -40,10 +39,8 @@ claim = Claim(
     tests=(
         *(Test("new loss", f"{a} rise", f"{b} rise", relative=-0.015) for a, b in permutations(LENGTHS, 2)),
         Test("new loss", better="twice the peak", than="1% rise"),
-        Test("new loss", better="1% rise", than="half the peak"),
-        Test("new loss", better="half the peak", than="constant at the floor"),
-        Test("old loss", better="constant at the floor", than="half the peak"),
-        Test("old loss", better="half the peak", than="1% rise"),
+        Test("new loss", better="1% rise", than="constant at the floor"),
+        Test("old loss", better="constant at the floor", than="1% rise"),
         Test("old loss", better="1% rise", than="twice the peak"),
         Test("spike", better="same text, constant at the floor", than="same text", by=0.02),
         Test("new loss", better="same text", than="same text, constant at the floor"),

@@ -42,7 +42,7 @@ Height = Annotated[float, Field(gt=0)]
 
 
 class rewarming(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     warmups: Annotated[tuple[Length, ...], Field(description="lengths of the rise, shares of the tokens")] = (
         0.0,
