@@ -15,8 +15,8 @@ from benchmarks import house, loops
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Written by `make bench`. Each line is a ratio of two contestants that took turns in one run: the median of the rounds, and the
-middle half of them. Below 1 we are faster. torch {torch}, Python {python}, {threads} threads.
+Written by `make bench`. Each line is a ratio of two contestants that took turns in one run: the median of the rounds,
+and the middle half of them. Below 1 we are faster. torch {torch}, Python {python}, {threads} threads.
 
 | what | against | ours / theirs | middle half | wanted |
 |---|---|---|---|---|

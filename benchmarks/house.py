@@ -56,8 +56,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from regraft.models.causal import CausalLM
 torch.set_num_threads(1)
 torch.manual_seed(0)
-config = LlamaConfig(vocab_size=4096, hidden_size=256, intermediate_size=704, num_hidden_layers=6, num_attention_heads=4,
-                     num_key_value_heads=4, max_position_embeddings=256, tie_word_embeddings=True)
+config = LlamaConfig(vocab_size=4096, hidden_size=256, intermediate_size=704, num_hidden_layers=6,
+                     num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=256,
+                     tie_word_embeddings=True)
 model = CausalLM(LlamaForCausalLM(config))
 ids = torch.randint(0, 4096, (64, 257))
 rows = Rows({"input_ids": ids[:, :-1].contiguous(), "positions": torch.arange(256).repeat(64, 1),
@@ -68,8 +69,8 @@ else:
     optimizer = torch.optim.AdamW(model.module.parameters(), lr=1e-3)
     for index in _indices(64, 8, 6):
         optimizer.zero_grad()
-        logits = model.module(input_ids=rows["input_ids"][index], position_ids=rows["positions"][index], use_cache=False).logits
-        F.cross_entropy(logits.flatten(0, 1), rows["targets"][index].flatten()).backward()
+        logits = model.module(input_ids=rows["input_ids"][index], position_ids=rows["positions"][index],
+        use_cache=False).logits F.cross_entropy(logits.flatten(0, 1), rows["targets"][index].flatten()).backward()
         torch.nn.utils.clip_grad_norm_(model.module.parameters(), 1.0)
         optimizer.step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -1,4 +1,7 @@
-"""The loop against bare PyTorch loops and transformers' Trainer: the same model, batches, optimizer and number of steps."""
+"""The loop against bare PyTorch loops and transformers' Trainer:
+
+the same model, batches, optimizer and number of steps.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,10 @@ def digits(rounds: int = 15, steps: int = 600, batch: int = 32) -> list[Ratio]:
 
 
 def language(rounds: int = 5, steps: int = 20) -> list[Ratio]:
-    """The demo's language model, packed blocks, AdamW, clipping: plain, with replay, and against transformers' Trainer."""
+    """The demo's language model, packed blocks, AdamW, clipping:
+
+    plain, with replay, and against transformers' Trainer.
+    """
     from regraft.cli.demo import BATCH, CONTEXT, VOCABULARY
     from regraft.worlds import llama, python_text
 

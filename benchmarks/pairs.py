@@ -26,7 +26,10 @@ class Ratio:
 
 
 def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round; one round before the first is not kept. The order turns from round to round."""
+    """Seconds of each contestant in each round; one round before the first is not kept.
+
+    The order turns from round to round.
+    """
     names = list(contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(-1, rounds):

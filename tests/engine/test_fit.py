@@ -1,4 +1,7 @@
-"""The loop's promises: micro-batches, feeds and resuming change nothing; what is frozen stays; faults stop it cleanly."""
+"""The loop's promises:
+
+micro-batches, feeds and resuming change nothing; what is frozen stays; faults stop it cleanly.
+"""
 
 from __future__ import annotations
 

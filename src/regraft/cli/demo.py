@@ -1,4 +1,7 @@
-"""`regraft demo`: prose first, then the world changes to source code; five ways to follow it, compared at equal compute."""
+"""`regraft demo`:
+
+prose first, then the world changes to source code; five ways to follow it, compared at equal compute.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from regraft.cli.live import err, out
 from regraft.cli.tables import plain_table
 from regraft.cli.updates import Request, run
 from regraft.core.errors import RegraftError
-from regraft.store import Line, Version
+from regraft.store import Line
 
 PROSE, CODE, PACKAGES = "prose", "code", "packages"
 CHARACTERS = {PROSE: 1_600_000, CODE: 1_300_000, PACKAGES: 1_300_000}
@@ -69,6 +72,7 @@ def demo(folder: Path, seed: int) -> None:
     _table(line, "First update: prose, then code", ARMS, "replay")
     _table(line, "Second update: then packages", SECOND, "replay-2")
     _samples(line, ("prose", "replay"))
+    _picture(line, folder / "curves.svg")
     _close(line, folder, time.monotonic() - began)
 
 
@@ -95,7 +99,7 @@ def _line(folder: Path, seed: int) -> Line:
     return line
 
 
-def _run(line: Line, name: str, arm: Arm, folder: Path, seed: int) -> Version:
+def _run(line: Line, name: str, arm: Arm, folder: Path, seed: int) -> None:
     knobs = {"lr": PEAK, "batch_tokens": BATCH, "context": CONTEXT, "replay": 0.0, "seed": seed, **arm.knobs}
     err.print(f"[bold]{arm.says or 'the first text'}[/bold]")
     request = Request(
@@ -106,15 +110,14 @@ def _run(line: Line, name: str, arm: Arm, folder: Path, seed: int) -> Version:
         message=f"{' and '.join(arm.texts)}: {arm.says or 'the first text'}",
         unprotected=arm.unprotected,
     )
-    version = run(line, request, quiet=True)
-    line.point(name, version)
-    return version
+    if (version := run(line, request, quiet=True)) is not None:
+        line.point(name, version)
 
 
 def _table(line: Line, title: str, arms: Mapping[str, Arm], chosen: str) -> None:
     """Every arm on the suites of the chosen one; suites that an arm was not measured on are measured now."""
     from regraft.evidence.gate import check
-    from regraft.recipes.readings import both
+    from regraft.recipes.readings import both, evidence
 
     reference = line.version(chosen)
     first = both(line, line.version(arms[chosen].base), reference).before
@@ -128,9 +131,38 @@ def _table(line: Line, title: str, arms: Mapping[str, Arm], chosen: str) -> None
         spent = next(e.details for e in line.events() if e.new == version.id and e.what == "commit")
         row = [arm.says, *(f"{loss:.3f}" for loss in found), f"{sum(found) / len(found):.3f}"]
         decision = str(check(sides.before, sides.after).decision)
-        table.add_row(*row, f"{version.evidence['tokens']:,}", f"{spent['seconds']:.0f}", decision)
+        table.add_row(*row, f"{evidence(version)['tokens']:,}", f"{spent['seconds']:.0f}", decision)
     out.print(f"\n[bold]{title}[/bold]  (nats per token on held-out documents, less is better)")
     out.print(table)
+
+
+def _picture(line: Line, path: Path) -> None:
+    """The arms that begin where the first text ended:
+
+    held-out loss on old and new text over the tokens of the update.
+    """
+    from regraft.recipes.readings import evidence
+    from regraft.report.draw import Axis, Panel, Series, figure
+
+    arms = [(name, arm) for name, arm in ARMS.items() if arm.base == "prose"]
+
+    def panel(side: str, label: str) -> Panel:
+        lines = []
+        for colour, (name, arm) in enumerate(arms):
+            records = [r for r in evidence(line.version(name))["curve"] if f"held/{side}" in r]
+            tokens, losses = (tuple(r[key] for r in records) for key in ("tokens", f"held/{side}"))
+            lines.append(Series(arm.says, tokens, losses, colour))
+        return Panel(tuple(lines), Axis(label), height=190)
+
+    picture = figure(
+        (panel("old", "loss on prose, the old text (nats per token)"), panel("new", "loss on code, the new text")),
+        Axis("tokens of the update", include=(0.0,)),
+        title="Four ways to follow new text, at equal compute",
+        description="Without replay the loss on the old text rises and stays; with replay it comes back.",
+        width=820,
+        standalone=True,
+    )
+    path.write_text(picture, encoding="utf-8")
 
 
 def _samples(line: Line, names: tuple[str, str]) -> None:

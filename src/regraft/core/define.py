@@ -51,7 +51,10 @@ class Spec:
 
 
 class _LossSpec(Spec):
-    """A loss written as a function. The knob `per` means the same in every loss: rows weigh one each, or as their targets."""
+    """A loss written as a function.
+
+    The knob `per` means the same in every loss: rows weigh one each, or as their targets.
+    """
 
     def begin(self, ctx: Context) -> _LossSpec:
         return self

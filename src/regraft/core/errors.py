@@ -50,7 +50,10 @@ class Interrupted(RegraftError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'` for the known word that is nearest, or nothing: the end of a message about an unknown one."""
+    """`; did you mean 'x'` for the known word that is nearest, or nothing:
+
+    the end of a message about an unknown one.
+    """
     by_lower = {k.lower(): k for k in known}
     near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean {by_lower[near[0]]!r}" if near else ""

@@ -1,11 +1,13 @@
 """The nine kinds of part that every method is written in, and what they meet.
 
 Called once:            Transform (rows -> rows), Edit (weights -> weights), Metric (model -> measurement).
-Made into an update:    Sampler (what it sees), Loss (what its outputs should be), Penalty (where its weights should stay),
-                        Trainable (what may move), GradientTransform (how a gradient becomes a step), Schedule (any knob in time).
+Made into an update:    Sampler (what it sees), Loss (what its outputs should be), Penalty (where weights should stay),
+                        Trainable (what may move), GradientTransform (how a gradient becomes a step),
+                        Schedule (any knob in time).
 
-A part is a frozen dataclass of knobs, or a function whose keyword-only arguments are its knobs (`regraft.core.define`): that is
-its config, its repr and its record. What it learns while running lives in the object that `begin` returns, never in the part.
+A part is a frozen dataclass of knobs, or a function whose keyword-only arguments are its knobs (`regraft.core.define`):
+that is its config, its repr and its record. What it learns while running lives in the object that `begin` returns,
+never in the part.
 """
 
 from __future__ import annotations
@@ -54,8 +56,9 @@ class Slot:
 class Out:
     """One forward pass.
 
-    `logits` [rows, classes] or [rows, places, classes]; `targets` and `counts` without the last axis. `counts` says how much
-    each target counts (0: not at all); None: each counts one. `features`: what the last layer reads, where the family has it.
+    `logits` [rows, classes] or [rows, places, classes]; `targets` and `counts` without the last axis. `counts` says how
+    much each target counts (0: not at all); None: each counts one. `features`: what the last layer reads, where the
+    family has it.
     """
 
     logits: Tensor
@@ -180,8 +183,8 @@ class _Part(View):
 class Outcome:
     """What happened to one feed's rows in one whole optimizer step: the only way a sampler or controller hears back.
 
-    `losses`: detached value per row [rows] of every loss that read the feed, by the part's repr. Nothing is computed for an
-    outcome, and none is made unless a part of the plan observes.
+    `losses`: detached value per row [rows] of every loss that read the feed, by the part's repr. Nothing is computed
+    for an outcome, and none is made unless a part of the plan observes.
     """
 
     feed: str
@@ -194,10 +197,11 @@ class Outcome:
 class Context:
     """All a part may see.
 
-    `rng` is the part's own generator, seeded by the run and the part: adding a part moves nobody else's dice. `memory` is what
-    parts left in earlier updates, by name. `begin(part)` begins a part that is a knob of this one (a schedule), so that it is
-    saved and hears outcomes like any other. `gradient(rows, loss)`: the gradient of the pooled mean of `loss` on `rows`
-    at the weights as they stand. `again()`: this step's whole gradient once more, at the weights as they stand.
+    `rng` is the part's own generator, seeded by the run and the part: adding a part moves nobody else's dice. `memory`
+    is what parts left in earlier updates, by name. `begin(part)` begins a part that is a knob of this one (a schedule),
+    so that it is saved and hears outcomes like any other. `gradient(rows, loss)`: the gradient of the pooled mean of
+    `loss` on `rows` at the weights as they stand. `again()`: this step's whole gradient once more, at the weights as
+    they stand.
     """
 
     models: Mapping[str, Model]
@@ -217,9 +221,10 @@ class Context:
 
 
 class Stateful:
-    """What a running part remembers: the attributes named in `state`, saved in every checkpoint and given back on resume.
+    """What a running part remembers: the attributes named in `state`, which are in every checkpoint.
 
-    An attribute may be a tensor, a torch.Generator, another Stateful, a number, a string, None, or a list, tuple or dict of such.
+    An attribute may be a tensor, a torch.Generator, another Stateful, a number, a string, None, or a list, tuple or
+    dict of such.
     """
 
     state: ClassVar[tuple[str, ...]] = ()
@@ -257,7 +262,8 @@ def _thawed(now: Any, saved: Any) -> Any:
     return saved
 
 
-# --- called once -------------------------------------------------------------------------------------------------------------
+# --- called once
+# -------------------------------------------------------------------------------------------------------------
 
 
 @runtime_checkable
@@ -289,7 +295,8 @@ class Metric(Protocol):
     def __call__(self, model: Model, ctx: Context) -> Measurement: ...
 
 
-# --- made into an update -----------------------------------------------------------------------------------------------------
+# --- made into an update
+# -----------------------------------------------------------------------------------------------------
 
 
 class SamplerRun(Protocol):
@@ -301,8 +308,8 @@ class SamplerRun(Protocol):
 class LossRun(Protocol):
     """An output-space objective: what the model should say on these rows.
 
-    `weight` is known without a forward pass, so the pooled mean of the whole step, sum w l / sum w, does not depend on how the
-    step is cut into micro-batches, feeds or processes.
+    `weight` is known without a forward pass, so the pooled mean of the whole step, sum w l / sum w, does not depend on
+    how the step is cut into micro-batches, feeds or processes.
     """
 
     def loss(self, view: View) -> Tensor:
@@ -321,7 +328,10 @@ class PenaltyRun(Protocol):
 
 
 class TrainableRun(Protocol):
-    """What may move: a factor on each tensor's (or entry's) step. Factors of several trainables multiply; 0 is frozen."""
+    """What may move:
+
+    a factor on each tensor's (or entry's) step. Factors of several trainables multiply; 0 is frozen.
+    """
 
     def install(self, model: Model) -> None: ...
     def multiplier(self, slot: Slot) -> float | Tensor: ...
@@ -385,13 +395,19 @@ class GradientTransform(Protocol):
 
 @runtime_checkable
 class Schedule(Protocol):
-    """A knob in time. A schedule that ends in a branch of its own (annealing) names the last step before it in `master`."""
+    """A knob in time.
+
+    A schedule that ends in a branch of its own (annealing) names the last step before it in `master`.
+    """
 
     def begin(self, ctx: Context) -> ScheduleRun: ...
 
 
 @runtime_checkable
 class Branches(Protocol):
-    """A running schedule that anneals a branch off the trunk: the weights after `master_step` steps start the next update."""
+    """A running schedule that anneals a branch off the trunk:
+
+    the weights after `master_step` steps start the next update.
+    """
 
     def master_step(self, total: int) -> int: ...

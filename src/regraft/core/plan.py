@@ -18,8 +18,8 @@ class Feed:
     Args:
         name: losses that read only some feeds say so by this name.
         sampler: draws the rows.
-        share: the part of every batch's rows that is drawn here, in [0, 1] (a number or a schedule); feeds without a share
-            divide what is left. The total does not change: what one feed gets, the others give.
+        share: the part of every batch's rows that is drawn here, in [0, 1] (a number or a schedule); feeds without a
+            share divide what is left. The total does not change: what one feed gets, the others give.
         solo: when it has rows ready, the step is its alone.
     """
 
@@ -35,7 +35,10 @@ class Feed:
 
 @dataclass(frozen=True)
 class Weighted:
-    """A loss or penalty and how much it counts. Weight 0 is absence, bit for bit. `on`: the feeds a loss reads; none: all."""
+    """A loss or penalty and how much it counts.
+
+    Weight 0 is absence, bit for bit. `on`: the feeds a loss reads; none: all.
+    """
 
     part: Loss | Penalty
     weight: Knob = 1.0

@@ -156,7 +156,10 @@ class Rows(Mapping[str, Column]):
 
     @property
     def ids(self) -> list[str]:
-        """A stable id for every row: column `id` if there is one, else 32 hex digits of a hash over the row's content."""
+        """A stable id for every row:
+
+        column `id` if there is one, else 32 hex digits of a hash over the row's content.
+        """
         if "id" in self._columns:
             return list(self["id"])
         return [_digest([(n, self._columns[n][i]) for n in sorted(self._columns)]) for i in range(self.count)]  # type: ignore[index]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
-from regraft.core.rows import Rows, Shared
+from regraft.core.rows import Column, Rows, Shared
 from regraft.data.corpus import Corpus
 from regraft.data.shards import Index
 
@@ -101,8 +101,8 @@ class Blocks:
         self._on_disk = corpus.starts[order]
         self._weight = corpus.weight[order]
         names = ("input_ids", "positions", "targets", "counts")
-        known = {"source": torch.from_numpy(source), "row": torch.arange(len(source))}
-        self.rows = Rows({name: Shared(self, name) for name in names} | known)
+        known: dict[str, Column] = {"source": torch.from_numpy(source), "row": torch.arange(len(source))}
+        self.rows = Rows({**{name: Shared(self, name) for name in names}, **known})
 
     def __len__(self) -> int:
         return len(self.source)

@@ -133,7 +133,7 @@ def newest(folder: Path) -> tuple[Any | None, list[DamagedStore]]:
 
 
 def damage(folder: Path) -> list[DamagedStore]:
-    """What is not whole among the checkpoints anywhere below `folder`; those that are removed meanwhile do not count."""
+    """What is not whole among the checkpoints below `folder`; those that are removed meanwhile do not count."""
     found = []
     for path in sorted(folder.rglob("step-*")):
         try:

@@ -2,9 +2,9 @@
 
     w <- argmin  sum_k a_k(t) sum_r v_r m_kr l_k(r; w) / sum_r v_r m_kr   +   sum_j b_j(t) P_j(w)
 
-with l_k a loss and m_k its weight per row, v_r the rows' own `weight`, P_j a penalty, each pooled over the whole step: feeds,
-micro-batches and processes cannot change the objective. Each gradient passes through the plan's gradient transforms, each tensor
-moves by its trainables' factor, and every knob may be a schedule.
+with l_k a loss and m_k its weight per row, v_r the rows' own `weight`, P_j a penalty, each pooled over the whole step:
+feeds, micro-batches and processes cannot change the objective. Each gradient passes through the plan's gradient
+transforms, each tensor moves by its trainables' factor, and every knob may be a schedule.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from regraft.core.parts import (
     View,
     Weights,
 )
-from regraft.core.plan import Feed, Knob, Plan, Weighted
+from regraft.core.plan import Feed, Knob, Plan
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
 from regraft.engine.evaluate import mean_nll
@@ -300,7 +300,8 @@ class _Run:
             model.runner = torch.compile(model.runner)
         model.module.train()
 
-    # --- beginning ---------------------------------------------------------------------------------------------------------
+    # --- beginning
+    # ---------------------------------------------------------------------------------------------------------
 
     def begin(self, part: Any) -> Any:
         """The part at work. Equal parts are begun once: a method that fills two places of a plan is one object."""
@@ -357,7 +358,8 @@ class _Run:
         processes.spread(self.model, self.training.precision)
         self.moving = {s.name: s.tensor for s in self.model.slots() if s.name in self.moving}
 
-    # --- one step ----------------------------------------------------------------------------------------------------------
+    # --- one step
+    # ----------------------------------------------------------------------------------------------------------
 
     def advance(self, meter: Meter | None) -> bool:
         """One optimizer step; False when no feed has rows left."""
@@ -400,8 +402,8 @@ class _Run:
         return True
 
     def _draw(self) -> list[tuple[str, Rows]]:
-        """The step's rows by feed. Shares are exact over time: what rounding keeps back is drawn in a later step. What a
-        feed with a share cannot give, the feeds without one do."""
+        """The step's rows by feed. Shares are exact over time: what rounding keeps back is drawn in a later step. What
+        a feed with a share cannot give, the feeds without one do."""
         batch, feeds = self.training.batch, self.plan.feeds
         if len(feeds) == 1 and self.shares[feeds[0].name] is None:
             return _some([(feeds[0], self.samplers[feeds[0].name].draw(batch))])
@@ -434,7 +436,7 @@ class _Run:
         return self._outcomes(heard, [t for t, _ in terms]) if self.observers else []
 
     def _fill(self, drawn: Drawn, losses: Sequence[tuple[_Term, float]], listen: bool) -> Heard:
-        """Fills the gradients with those of the losses; by feed and loss each row's value, where anybody hears of it."""
+        """Fills the gradients with those of the losses; each row's values by feed and loss, if anybody observes."""
         for p in self.moving.values():
             p.grad = None
         views = list(self._views(drawn))
@@ -503,7 +505,8 @@ class _Run:
             seen = self.seen[name] = grown
         seen[rows] = True
 
-    # --- what parts may ask for --------------------------------------------------------------------------------------------
+    # --- what parts may ask for
+    # --------------------------------------------------------------------------------------------
 
     def gradient_of(self, rows: Rows, loss: Loss) -> Grads:
         term = _Term(loss.begin(self.context("gradient")), (), 1.0, "gradient")
@@ -524,7 +527,8 @@ class _Run:
     def _grads(self) -> Grads:
         return {n: self.processes.full(p.grad) for n, p in self.moving.items() if p.grad is not None}
 
-    # --- state -------------------------------------------------------------------------------------------------------------
+    # --- state
+    # -------------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -722,7 +726,7 @@ def _cut(rows: Rows, layout: Layout, start: int, stop: int) -> tuple[Rows, Layou
 
 
 def _reads(term: _Term, view: View, spans: Layout) -> list[tuple[View, Layout]]:
-    """The parts of a view that a loss reads, each with its feeds' places; the whole view if it reads all that is in it."""
+    """The parts of a view that a loss reads, each with its feeds' places; the whole view if it reads all of it."""
     if not term.on or all(name in term.on for name, _, _ in spans):
         return [(view, spans)]
     return [(view.part(slice(a, b)), [(name, 0, b - a)]) for name, a, b in spans if name in term.on]

@@ -31,8 +31,8 @@ def not_finite(weights: Weights) -> str | None:
 class TorchModel:
     """A `torch.nn.Module` in the house.
 
-    `module` is the bare network that is saved; `runner` is what is called in a forward pass: the same, compiled, or wrapped
-    for several processes.
+    `module` is the bare network that is saved; `runner` is what is called in a forward pass: the same, compiled, or
+    wrapped for several processes.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -21,9 +21,11 @@ from regraft.models.base import TorchModel
 class CausalLM(TorchModel):
     """Rows are blocks: `input_ids`, `positions`, `targets` [rows, context] int64 and `counts` [rows, context] float32.
 
-    `positions` restart at every document, and no attention mask is given: transformers then keeps documents apart in attention
-    (an all-ones mask would leak across them).
+    `positions` restart at every document, and no attention mask is given: transformers then keeps documents apart in
+    attention (an all-ones mask would leak across them).
     """
+
+    module: Any  # a PreTrainedModel, whose own type says less than its use
 
     def __init__(self, module: nn.Module, tokenizer: Any = None, files: Mapping[str, bytes] | None = None) -> None:
         super().__init__(module)
@@ -41,7 +43,8 @@ class CausalLM(TorchModel):
     ) -> CausalLM:
         """A model from the small files of its folder (config.json, tokenizer files) and its tensors.
 
-        Raises RegraftError when the configuration is not a causal language model's, a tensor is missing, or one is left over.
+        Raises RegraftError when the configuration is not a causal language model's, a tensor is missing, or one is left
+        over.
         """
         from transformers import AutoModelForCausalLM
 

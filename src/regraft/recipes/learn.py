@@ -2,16 +2,20 @@
 
     total tokens = epochs · new tokens;   share r of every batch is old text, 1 - r new: the total does not change
 
-With nothing said, the share follows the shift between the texts as the model feels it (its loss on the new held-out documents
-less its loss on the old): 5% for a weak one, 25% for a strong one. The peak of the learning rate is that of the line's last
-update, or by the model's size. One pass over the new text; up to four where one would give too few steps.
+With nothing said, the share follows the shift between the texts as the model feels it (its loss on the new held-out
+documents less its loss on the old): 5% for a weak one, 25% for a strong one. The peak of the learning rate is that of
+the line's last update, or by the model's size. One pass over the new text; up to four where one would give too few
+steps.
 
-Paper:   "Simple and Scalable Strategies to Continually Pre-train Large Language Models" Ibrahim et al. 2024. https://arxiv.org/abs/2403.08763
-Paper:   "Continual Pre-Training of Large Language Models: How to (re)warm your model?" Gupta et al. 2023. https://arxiv.org/abs/2308.04014
-Claim:   re-warming with replay comes within 2% of training from scratch on the union, at no more than half of its tokens.
+Paper:   "Simple and Scalable Strategies to Continually Pre-train Large Language Models" Ibrahim et al. 2024.
+         https://arxiv.org/abs/2403.08763
+Paper:   "Continual Pre-Training of Large Language Models: How to (re)warm your model?" Gupta et al. 2023.
+         https://arxiv.org/abs/2308.04014
+Claim:   re-warming with replay comes within 2% of training from scratch on the union, at no more than half of its
+         tokens.
 Needs:   new text; the line's own past or texts to keep, if there is to be replay.
-Differs: the paper chooses the share by hand; the peak by size is Kaplan et al. 2020 (arXiv:2001.08361, equation D.1); up to four
-         passes follow Muennighoff et al. 2023 (arXiv:2305.16264).
+Differs: the paper chooses the share by hand; the peak by size is Kaplan et al. 2020 (arXiv:2001.08361, equation D.1);
+         up to four passes follow Muennighoff et al. 2023 (arXiv:2305.16264).
 Tags:    continual pre-training, replay
 """
 

@@ -33,7 +33,9 @@ def bpe(texts: Iterable[str], vocabulary: int) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
 
 
-def llama(tokenizer: Any, *, width: int = 96, depth: int = 4, heads: int = 4, context: int = 128, seed: int = 0) -> CausalLM:
+def llama(
+    tokenizer: Any, *, width: int = 96, depth: int = 4, heads: int = 4, context: int = 128, seed: int = 0
+) -> CausalLM:
     """A Llama of random weights for the tokenizer, embeddings tied, with the files that a saved model has."""
     from transformers import LlamaConfig, LlamaForCausalLM
 

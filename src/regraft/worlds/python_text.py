@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 Document: TypeAlias = dict[str, str]
 Area: TypeAlias = Literal["modules", "packages"]
 
-_LEFT_OUT = {"site-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__", "idle_test", "_pyrepl", "pydoc_data"}
+_LEFT_OUT = {"site-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__", "_pyrepl", "pydoc_data"}
 _SHORTEST, _LONGEST = 200, 6000
 
 
@@ -57,7 +57,10 @@ def source(area: Area) -> list[Document]:
 
 
 def sample(documents: list[Document], characters: int) -> list[Document]:
-    """Documents in an order that a hash of their text gives, up to so many characters: the same choice on every machine."""
+    """Documents in an order that a hash of their text gives, up to so many characters:
+
+    the same choice on every machine.
+    """
     chosen, total = [], 0
     for document in sorted(documents, key=lambda d: hashlib.sha256(d["text"].encode()).digest()):
         if total >= characters:
@@ -87,7 +90,7 @@ def _modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Text cut at blank lines into pieces of at most `_LONGEST` characters; what is too short to learn from is left out."""
+    """Text cut at blank lines into pieces of at most `_LONGEST` characters, without those too short to learn from."""
     piece = ""
     for paragraph in text.split("\n\n"):
         if piece and len(piece) + len(paragraph) > _LONGEST:

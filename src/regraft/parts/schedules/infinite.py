@@ -1,4 +1,4 @@
-"""A learning rate with no end: constant for as long as text arrives, annealed on a branch when a model is to be shipped.
+"""A learning rate with no end: constant while text arrives, annealed on a branch when a model is to be shipped.
 
     first update    f(t) = t / T_w                            t < T_w = warmup · T
                     f(t) = c + (1 - c) / 2 · (1 + cos(π (t - T_w) / (T_cd - T_w)))      t < T_cd = cooldown · T
@@ -6,15 +6,19 @@
     trunk           f(t) = c = constant                       t < t_a = (1 - anneal) · T
     branch          f(t) = c · (floor / c)^((t - t_a) / (T - t_a))
 
-The weights and the optimizer at t_a, before annealing, are the trunk: the next update goes on from there at c. What the branch
-reaches at T is the version that is released.
+The weights and the optimizer at t_a, before annealing, are the trunk: the next update goes on from there at c. What the
+branch reaches at T is the version that is released.
 
-Paper:   "Simple and Scalable Strategies to Continually Pre-train Large Language Models" Ibrahim et al. 2024. https://arxiv.org/abs/2403.08763
-Paper:   "Beyond Cosine Decay: On the effectiveness of Infinite Learning Rate Schedule for Continual Pre-training" Singh et al. 2025. https://arxiv.org/abs/2503.02844
-Claim:   over a stream of updates it ends at a lower mean loss than re-warming each time, with a smaller rise of the old loss.
+Paper:   "Simple and Scalable Strategies to Continually Pre-train Large Language Models" Ibrahim et al. 2024.
+         https://arxiv.org/abs/2403.08763
+Paper:   "Beyond Cosine Decay: On the effectiveness of Infinite Learning Rate Schedule for Continual Pre-training" Singh
+         et al. 2025. https://arxiv.org/abs/2503.02844
+Claim:   over a stream of updates it ends at a lower mean loss than re-warming each time, with a smaller rise of the old
+         loss.
 Needs:   nothing; `infinite` in memory makes this a later update.
 Leaves:  `infinite`: that the trunk stands at the constant rate.
-Differs: the paper gives the phases in tokens of one long run; here they are shares of each update, so that every update ships.
+Differs: the paper gives the phases in tokens of one long run; here they are shares of each update, so that every update
+         ships.
 Tags:    learning rate, task-free
 """
 
