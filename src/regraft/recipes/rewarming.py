@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from regraft.core.errors import RegraftError
 from regraft.data.pack import pack
@@ -37,21 +37,18 @@ from regraft.recipes.update import Update
 SHORT_TOKENS = 200 * 4096
 MEASUREMENTS = 40
 
-Length = Annotated[float, Field(ge=0, lt=1)]
-Height = Annotated[float, Field(gt=0)]
-
 
 class rewarming(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    warmups: Annotated[tuple[Length, ...], Field(description="lengths of the rise, shares of the tokens")] = (
+    warmups: Annotated[tuple[float, ...], Field(description="lengths of the rise, shares of all")] = (
         0.0,
         0.005,
         0.01,
         0.02,
     )
-    heights: Annotated[tuple[Height, ...], Field(description="peaks, in multiples of the usual one")] = (0.5, 1.0, 2.0)
-    warmup: Annotated[Length, Field(description="length of the rise where the heights are compared")] = 0.01
+    heights: Annotated[tuple[float, ...], Field(description="peaks, in multiples of the usual one")] = (0.5, 1.0, 2.0)
+    warmup: Annotated[float, Field(ge=0, lt=1, description="length of the rise where the heights are compared")] = 0.01
     floor: Annotated[float, Field(gt=0, le=1, description="where the decay ends; the rate without re-warming")] = 0.1
     tokens: Annotated[int | None, Field(gt=0, description="tokens of each fork")] = None
     replay: Annotated[float | None, Field(ge=0, lt=1, description="share of old text in every batch")] = None
@@ -59,6 +56,20 @@ class rewarming(BaseModel):
     batch_tokens: Annotated[int | None, Field(gt=0, description="tokens of one optimizer step")] = None
     context: Annotated[int | None, Field(gt=1, description="tokens of a block")] = None
     seed: int = 0
+
+    @field_validator("warmups")
+    @classmethod
+    def _are_shares(cls, lengths: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 <= length < 1 for length in lengths):
+            raise ValueError("each must be at least 0 and under 1")
+        return lengths
+
+    @field_validator("heights")
+    @classmethod
+    def _are_rates(cls, heights: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(height > 0 for height in heights):
+            raise ValueError("each must be over 0")
+        return heights
 
     def __call__(self, u: Update, sources: Sources) -> Study:
         """Runs the forks, one after the other; `u` ends with the model and the memory that it began with.
