@@ -18,9 +18,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m regraft.evidence.pages --check
+	$(BIN)/python -m regraft.recipes.pages --check
 
 docs: $(READY)
 	$(BIN)/python -m regraft.evidence.pages
+	$(BIN)/python -m regraft.recipes.pages
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -23,10 +23,10 @@ from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
 from regraft.parts.losses.nll import nll
 from regraft.parts.samplers.shuffled import shuffled
-from regraft.recipes.resolve import described, names, part
+from regraft.recipes.resolve import described, modules, part
 
 KINDS = [p.name for p in Path(next(iter(regraft.parts.__path__))).iterdir() if p.is_dir() and p.name != "__pycache__"]
-ALL = [(kind, name) for kind in sorted(KINDS) for name in names(kind)]
+ALL = [(kind, name) for kind in sorted(KINDS) for name in modules(kind)]
 STEPS = 10
 TRAINING = Training(steps=STEPS, batch=6, lr=0.05, log_every=2)
 MEMORY = {"gradient_norms": {"norm": "l1", "values": torch.linspace(2.0, 1.0, STEPS)}}

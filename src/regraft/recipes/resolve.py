@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import regraft.parts
 from regraft.core.errors import RegraftError, nearest
 
 
@@ -25,24 +25,43 @@ def part(kind: str, said: Any, where: str) -> Any:
     if isinstance(said, dict) and len(said) != 1:
         raise RegraftError(f"one part is named by one key, not by {sorted(said)}", where=where)
     [(name, knobs)] = [(said, {})] if isinstance(said, str) else said.items()
-    known = names(kind)
+    known = modules(kind)
     if name not in known:
         raise RegraftError(f"no part {name!r} among the {kind}{nearest(name, known)}", where=where)
     if not isinstance(knobs or {}, dict):
         raise RegraftError(f"the knobs of {name!r} are a mapping, not {knobs!r}", where=where)
-    make = getattr(importlib.import_module(f"regraft.parts.{kind}.{name}"), name)
+    make = getattr(importlib.import_module(known[name]), name)
     accepts = inspect.signature(make).parameters
     for knob in knobs or {}:
         if knob not in accepts:
             hint = nearest(knob, accepts) or f"; it has {sorted(accepts)}"
             raise RegraftError(f"{name} has no knob {knob!r}{hint}", where=where)
-    return make(**(knobs or {}))
+    return make(**{k: _knob(accepts[k], v, f"{where}.{name}.{k}") for k, v in (knobs or {}).items()})
 
 
-def names(kind: str) -> list[str]:
-    """The parts of a kind, by the files in its folder."""
-    folders = [Path(p, kind) for p in regraft.parts.__path__]
-    return sorted(f.stem for folder in folders for f in folder.glob("*.py") if f.stem != "__init__")
+_KINDS = {"Knob": "schedules", "Schedule": "schedules", "Loss": "losses", "Sampler": "samplers"}
+
+
+def _knob(parameter: inspect.Parameter, said: Any, where: str) -> Any:
+    """A knob's value: a part, where the signature asks for one and a name is given."""
+    kind = next((kind for word, kind in _KINDS.items() if word in str(parameter.annotation)), None)
+    if kind is not None and isinstance(said, str | dict):
+        return part(kind, said, where)
+    return tuple(said) if isinstance(said, list) else said
+
+
+def modules(kind: str) -> dict[str, str]:
+    """The parts of a kind, by the files in its folder: name -> module. Packages named by the entry point group
+    `regraft.parts` have folders like ours; ours come first."""
+    packages = ["regraft.parts", *(point.value for point in entry_points(group="regraft.parts"))]
+    found: dict[str, str] = {}
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for file in sorted(Path(folder, kind).glob("*.py")):
+                if file.stem != "__init__":
+                    found.setdefault(file.stem, f"{package}.{kind}.{file.stem}")
+    return found
 
 
 def described(thing: Any) -> Any:

@@ -1,0 +1,66 @@
+"""The recipe's page and JSON schema, written from the recipe itself: `python -m regraft.recipes.pages [--check]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from regraft.recipes.learn import learn
+
+HEAD = """# Recipe files
+
+A recipe file is YAML: `recipe: learn` and the knobs below; what is left out is chosen, and the choice is printed with its reason.
+It is not a language: no conditions, no variables. One knob on the command line is `--set key=value`.
+A part is its name, or its name with knobs: `schedule: rewarm`, `schedule: {rewarm: {warmup: 0.02}}`; a part may be another's knob:
+`sampler: {temperature: {tau: {cooldown: {}}}}`. `regraft methods NAME` shows a part's knobs. Editors read
+[recipe.schema.json](recipe.schema.json).
+
+| knob | type | default | what it is |
+|---|---|---|---|
+"""
+
+
+def pages() -> dict[str, str]:
+    """The files of docs/ by name."""
+    schema = learn.model_json_schema()
+    schema["properties"] = {"recipe": {"const": "learn"}, **schema["properties"]}
+    rows = [_row(name, field) for name, field in schema["properties"].items() if name != "recipe"]
+    text = json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+    return {"recipe.md": HEAD + "\n".join(rows) + "\n", "recipe.schema.json": text}
+
+
+def _row(name: str, field: dict[str, object]) -> str:
+    default = field.get("default")
+    shown = "chosen" if default is None else f"`{json.dumps(default)}`"
+    return f"| `{name}` | {_type(field)} | {shown} | {field.get('description', '')} |"
+
+
+def _type(field: dict[str, object]) -> str:
+    several = field.get("anyOf")
+    if isinstance(several, list):
+        return " or ".join(_type(each) for each in several if each.get("type") != "null")
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])  # type: ignore[attr-defined]
+    return str(field.get("type", "part"))
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the pages, or with --check names those that differ."""
+    docs = Path("docs")
+    differing = [name for name, text in pages().items() if not _same(docs / name, text)]
+    if "--check" in arguments:
+        for name in differing:
+            print(f"docs/{name} differs from the recipe: make docs")
+        return bool(differing)
+    for name, text in pages().items():
+        (docs / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+def _same(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
