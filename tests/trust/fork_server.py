@@ -6,6 +6,7 @@ The server itself starts no thread, so that its forks are as good as fresh proce
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -13,7 +14,7 @@ import resource
 import signal
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 WARM = """
@@ -34,11 +35,17 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         began = time.monotonic()
+        ours, theirs = (
+            os.pipe()
+        )  # holds what a command says; a file would feel the limits that the command is put under
         child = os.fork()
         if not child:
-            _child(order)
+            _child(order, theirs)
+        os.close(theirs)
         code = _wait(child, order["kill_after"], order["signal"])
-        print(json.dumps({"code": code, "seconds": time.monotonic() - began}), flush=True)
+        seconds = time.monotonic() - began
+        with open(ours, encoding="utf-8") as pipe:
+            print(json.dumps({"code": code, "text": pipe.read(), "seconds": seconds}), flush=True)
 
 
 def _wait(child: int, kill_after: float | None, number: int) -> int:
@@ -55,22 +62,21 @@ def _wait(child: int, kill_after: float | None, number: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _child(order: dict[str, Any]) -> None:
-    output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _child(order: dict[str, Any], output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ["REGRAFT_CACHE"] = order["cache"]
-    os.chdir(Path(order["output"]).parent)
+    os.chdir(order["folder"])
     code: Any = 70
     try:
+        largest = order["largest_file"]
+        fault = (lambda: os.kill(os.getpid(), order["signal"])) if largest is None else (lambda: _fill_disk(largest))
         if order["at"]:
-            _watch(*order["at"], order["signal"])
-        if order["largest_file"]:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-            resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"], hard))
-        if order["user"]:
-            os.seteuid(order["user"])
+            _watch(*order["at"], fault)
+        elif largest is not None:
+            fault()
+        if order["plain_user"]:
+            _lose_rights()
         sys.argv = ["regraft", *order["arguments"]]
         from regraft.cli import main as command
 
@@ -88,8 +94,27 @@ def _child(order: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _watch(event: str, fragment: str, occurrence: int, number: int) -> None:
-    """Sends itself a signal when Python is about to do `event` to a path with `fragment` in it for the n-th time."""
+def _fill_disk(largest: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def _lose_rights() -> None:
+    """Root may write anywhere; without these capabilities it is told as others are what its files allow."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return
+    override, read_search, owner = 1, 2, 3
+    kept = ~(1 << override | 1 << read_search | 1 << owner) & 0xFFFFFFFF
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.capget(header, sets) == 0
+    sets[0] &= kept
+    assert libc.capset(header, sets) == 0
+
+
+def _watch(event: str, fragment: str, occurrence: int, fault: Callable[[], None]) -> None:
+    """Does `fault` when Python is about to do `event` to a path with `fragment` in it for the n-th time."""
     left = occurrence
 
     def hook(name: str, args: tuple[Any, ...]) -> None:
@@ -97,7 +122,7 @@ def _watch(event: str, fragment: str, occurrence: int, number: int) -> None:
         if name == event and any(fragment in os.fsdecode(a) for a in args if isinstance(a, str | bytes | os.PathLike)):
             left -= 1
             if not left:
-                os.kill(os.getpid(), number)
+                fault()
 
     sys.addaudithook(hook)
 

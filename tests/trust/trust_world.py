@@ -1,4 +1,4 @@
-"""What the tests of trust share: a tiny model, texts, a line, and regraft run in this process or in one to be killed."""
+"""What the tests of trust share: a tiny model, texts, a line, and regraft run here or in a process to be killed."""
 
 from __future__ import annotations
 
@@ -90,18 +90,17 @@ class Server:
         at: tuple[str, str, int] | None = None,
         number: signal.Signals = signal.SIGKILL,
         largest_file: int | None = None,
-        user: int | None = None,
+        plain_user: bool = False,
     ) -> Ended:
         """Runs a command of regraft in a fork.
 
         Args:
             cache: the folder of tokenised texts.
             kill_after: seconds after which the signal `number` is sent.
-            at: (event, fragment, n): the signal is sent at the n-th audit event of Python on a path with the fragment.
-            largest_file: bytes that no file may exceed, as on a full disk.
-            user: the user id to run as.
+            at: (event, fragment, n): the fault comes at the n-th audit event of Python on a path with the fragment.
+            largest_file: bytes that no file may exceed from then on, as on a full disk: the fault instead of a signal.
+            plain_user: without the rights that root has over others' files.
         """
-        output = self.folder / "output"
         order = {
             "arguments": arguments,
             "cache": str(cache),
@@ -109,14 +108,13 @@ class Server:
             "at": at,
             "signal": int(number),
             "largest_file": largest_file,
-            "user": user,
-            "output": str(output),
+            "plain_user": plain_user,
+            "folder": str(self.folder),
         }
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
-        answer = json.loads(self._answer())
-        return Ended(answer["code"], output.read_text(), answer["seconds"])
+        return Ended(**json.loads(self._answer()))
 
     def _answer(self) -> str:
         assert self.process.stdout is not None

@@ -35,7 +35,7 @@ def log(path: Path, events: bool) -> None:
         table.add_row(v.name, v.id[:12], _when(v.time), parents, " ".join(sorted(at.get(v.id, []))), v.message)
     out.print(table)
     for run in runs.unfinished(line):
-        out.print(f"unfinished: {run} (regraft learn {path} --resume)", markup=False)
+        out.print(f"unfinished: {run} (regraft learn {path} --resume)", markup=False, soft_wrap=True)
 
 
 def show(path: Path, ref: str, rows: int | None, row: str | None) -> None:
@@ -96,12 +96,12 @@ def verify(path: Path) -> None:
     for damage in report.damaged:
         names = {v.id: v.name for v in line.versions()}
         hit = ", ".join(names.get(v, v[:12]) for v in damage.versions) or "no version"
-        err.print(f"damaged: {damage.path}: {damage.what} (touches {hit})", markup=False)
+        err.print(f"damaged: {damage.path}: {damage.what} (touches {hit})", markup=False, soft_wrap=True)
     unfinished = runs.damage(line)
     for error in unfinished:
-        err.print(f"damaged: {error.where}: {error.what} (touches an unfinished run)", markup=False)
+        err.print(f"damaged: {error.where}: {error.what} (touches an unfinished run)", markup=False, soft_wrap=True)
     for left in report.leftover:
-        out.print(f"left over: {left}", markup=False)
+        out.print(f"left over: {left}", markup=False, soft_wrap=True)
     damaged = len(report.damaged) + len(unfinished)
     out.print(f"{report.checked} files checked, {damaged} damaged, {len(report.leftover)} left over")
     if damaged:

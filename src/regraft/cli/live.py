@@ -67,7 +67,7 @@ class Live:
 
     def notice(self, text: str) -> None:
         if not self.quiet:
-            err.print(text, markup=False)
+            err.print(text, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         if self.bar is not None:

@@ -151,7 +151,8 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
 
     _check_asked(request)
     base = line.version(request.base)
-    if not request.keep and not request.unprotected and not texts.past(line, base):
+    past = texts.past(line, base)
+    if not request.keep and not request.unprotected and not past:
         raise RegraftError(
             "the line does not know what the model was trained on, so nothing it knew would be replayed or measured",
             where=line.path,

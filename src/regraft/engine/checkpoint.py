@@ -93,12 +93,12 @@ def load(path: Path) -> Any:
     from safetensors.torch import load_file
 
     try:
-        seal, _, text = (path / "state.json").read_text().partition("\n")
+        seal, _, text = (path / "state.json").read_bytes().partition(b"\n")
         with (path / "state.safetensors").open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DamagedStore(f"unreadable checkpoint: {error}", where=path) from error
-    if hashlib.sha256(text.encode()).hexdigest() != seal:
+    except OSError as error:
+        raise DamagedStore(f"cannot be read: {error.strerror}", where=error.filename or path) from error
+    if hashlib.sha256(text).hexdigest().encode() != seal:
         raise DamagedStore("the content is not what was written", where=path / "state.json")
     doc = json.loads(text)
     if digest != doc["tensors"]:

@@ -155,8 +155,13 @@ def _folder_of(files: Mapping[str, bytes]) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
         for name, content in files.items():
             target = Path(folder, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            except OSError as error:
+                raise RegraftError(
+                    f"cannot write: {error.strerror}", where=target, do="Free space there, or point TMPDIR elsewhere"
+                ) from error
         yield folder
 
 
