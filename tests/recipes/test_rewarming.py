@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from regraft.cli.app import app
-from regraft.core.errors import Interrupted, RegraftError
+from regraft.core.errors import Diverged, Interrupted, RegraftError
 from regraft.recipes import update
 from regraft.recipes.adopt import adopt
 from regraft.recipes.files import check
@@ -116,6 +116,13 @@ def test_a_study_that_was_stopped_goes_on_where_it_was(line: Line, monkeypatch: 
     assert len(fits) == 3 + 2
 
 
+def test_a_fork_that_diverges_is_named(line: Line) -> None:
+    u = begun(line)
+    texts = sources(line, u)
+    with pytest.raises(Diverged, match="at 1e\\+08 times the usual peak"):
+        rewarming(**{**KNOBS, "heights": (1e8,)})(u, texts)
+
+
 def test_the_lowest_mean_of_both_sides_is_best() -> None:
     def fork(new: float, old: float | None) -> Fork:
         return Fork(0.01, 1.0, 1e-3, Side(new, 0.0, 0.0), None if old is None else Side(old, 0.0, 0.0))
@@ -152,6 +159,7 @@ def test_on_the_command_line_it_prints_a_table_and_leaves_nothing(line: Line) ->
     shown = CliRunner().invoke(app, [*command, "--keep", str(folder / "old.jsonl")])
     assert shown.exit_code == 0, shown.output
     assert "none: constant" in shown.output
+    assert "lowest mean of both losses: warm-up" in shown.output
     assert "0.02 (2×)" in shown.output
     found = CliRunner().invoke(app, [*command, "--json"])
     assert [f["old"] for f in json.loads(found.stdout)["forks"]] == [None] * 4

@@ -15,7 +15,7 @@ from regraft.store import Line
 from regraft.store.documents import canonical
 
 if TYPE_CHECKING:
-    from regraft.recipes.rewarming import Side, Study
+    from regraft.recipes.rewarming import Fork, Side, Study
 
 
 def rewarming(
@@ -39,7 +39,12 @@ def rewarming(
     version = line.version(base)
     tokenizer = load_tokenizer(line, version)
     new, *kept = (texts.Text.of(texts.read(paths, tokenizer)) for paths in (data, *([path] for path in keep)))
-    order: dict[str, Any] = {"base": version.id, "knobs": knobs, "new": new.digest, "kept": [text.digest for text in kept]}
+    order: dict[str, Any] = {
+        "base": version.id,
+        "knobs": knobs,
+        "new": new.digest,
+        "kept": [text.digest for text in kept],
+    }
     run = f"study-{hashlib.sha256(canonical(order)).hexdigest()[:12]}"
     live = Live()
     with line.writing():
@@ -61,16 +66,21 @@ def rewarming(
 
 
 def _show(found: Study) -> None:
-    table = plain_table(
-        "warm-up", "peak", "loss on new", "loss on old", "spike on new", "spike on old", "old back after"
-    )
+    sides = ("loss on new", "loss on old", "spike on new", "spike on old")
+    table = plain_table("warm-up", "peak", *sides, "old back after")
     for fork in found.forks:
-        length = "none: constant" if fork.warmup is None else f"{fork.warmup:.1%}"
         losses, spikes = zip(*(_numbers(side) for side in (fork.new, fork.old)), strict=True)
-        table.add_row(length, f"{fork.lr:.3g} ({fork.height:g}×)", *losses, *spikes, _back(fork.old))
+        table.add_row(*_setting(fork), *losses, *spikes, _back(fork.old))
     out.print(table)
+    best = found.best()
+    where = "mean of both losses" if best.old else "loss on new text"
+    out.print(f"lowest {where}: warm-up {', peak '.join(_setting(best))}", markup=False)
     if found.spread is not None:
         out.print(f"the length of the rise moves the loss on new text by {found.spread:.2%} at most", markup=False)
+
+
+def _setting(fork: Fork) -> tuple[str, str]:
+    return "none: constant" if fork.warmup is None else f"{fork.warmup:.1%}", f"{fork.lr:.3g} ({fork.height:g}×)"
 
 
 def _numbers(side: Side | None) -> tuple[str, str]:

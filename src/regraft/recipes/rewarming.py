@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from regraft.core.errors import RegraftError
+from regraft.core.errors import Diverged, RegraftError
 from regraft.data.pack import pack
 from regraft.engine.fit import Fitted
 from regraft.evidence.suites import HeldOut
@@ -76,6 +76,7 @@ class rewarming(BaseModel):
 
         Raises:
             RegraftError: the new text is too small to hold any of it out, so that forks could not be compared.
+            Diverged: a fork did, at the height that it names.
         """
         context = check_context(self.context, u.model.context)
         held = sources.held()
@@ -92,13 +93,17 @@ class rewarming(BaseModel):
             schedule = constant() if warmup is None else rewarm(warmup=warmup, floor=self.floor)
             training = replace(chosen.training, lr=chosen.training.lr * height)
             u.listener.notice(f"fork       {schedule}, peak {training.lr:g}")
-            fitted = u.fit(
-                replace(chosen.plan, lr=schedule),
-                {name: blocks.rows for name, blocks in chosen.blocks.items()},
-                training,
-                monitors=monitors,
-                monitor_every=max(1, training.steps // MEASUREMENTS),
-            )
+            try:
+                fitted = u.fit(
+                    replace(chosen.plan, lr=schedule),
+                    {name: blocks.rows for name, blocks in chosen.blocks.items()},
+                    training,
+                    monitors=monitors,
+                    monitor_every=max(1, training.steps // MEASUREMENTS),
+                )
+            except Diverged as error:
+                what = f"the fork at {height:g} times the usual peak, {training.lr:g}: {error.what}"
+                raise Diverged(what, do=f"Leave {height:g} out of the heights, or set a lower lr") from None
             old = _side(fitted, OLD) if OLD in held else None
             forks.append(Fork(warmup, height, training.lr, _side(fitted, NEW), old))
             u.model.load(weights)
