@@ -1,21 +1,19 @@
 """Run under torchrun by test_processes.py: fits the cases named, and the first process writes what came out.
 
-python dist_fit.py OUT CASE... [--parallel ddp|fsdp] [--folder FOLDER] [--stop STEP]
+python dist_fit.py OUT CASE... [--parallel ddp|fsdp] [--resume FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
@@ -194,7 +192,20 @@ class _StopAt:
 
     def update(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.ctx.progress().step == self.step:
-            raise RegraftError("stopped here")
+            raise RegraftError(f"stopped at {self.step}")
+        return grads
+
+
+@dataclass(frozen=True)
+class fail_in_one:
+    """Raises in the second process only."""
+
+    def begin(self, ctx: Context) -> fail_in_one:
+        return self
+
+    def update(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
+        if os.environ.get("RANK") == "1":
+            raise RegraftError("the second process failed")
         return grads
 
 
@@ -219,6 +230,7 @@ CASES: dict[str, tuple[Plan, dict[str, Any]]] = {
     "penalty": (PLAIN + Plan(penalties=(Weighted(near_start(), 0.3),)), {}),
     "frozen": (PLAIN + Plan(trainables=(freeze(),)), {"knobs": {"weight_decay": 0.1}}),
     "gradients": (REPLAY + Plan(gradients=(against_old(), average())), {"micro_batch": 3}),
+    "fails": (PLAIN + Plan(gradients=(fail_in_one(),)), {}),
     "dropout": (REPLAY + Plan(lr=infinite(anneal=0.5)), {"clip": 0.1}),
 }
 
@@ -228,13 +240,14 @@ def data(case: str) -> dict[str, Rows]:
     return {"new": rows(50, 0, weighted=weighted), "old": rows(30, 1, weighted=weighted, extra=case == "schemas")}
 
 
-def run(case: str, processes: Processes, folder: Path | None = None, stop: int = -1) -> dict[str, Any]:
-    """What one case leaves, as a tree of tensors and values."""
+def run(case: str, processes: Processes, folder: Path | None = None, stop: int | None = None) -> dict[str, Any]:
+    """What one case leaves, as a tree; with a folder it goes on from there, and raises at the step `stop`."""
     plan, said = CASES[case]
     if folder is not None:
-        plan += Plan(gradients=(stop_at(stop),))
+        plan += Plan(gradients=(stop_at(-1 if stop is None else stop),))
     student = model(0.3 if case == "dropout" else 0.0)
     module = student.module
+    torch.manual_seed(4)
     fitted = fit(
         student,
         plan,
@@ -257,26 +270,36 @@ def run(case: str, processes: Processes, folder: Path | None = None, stop: int =
     }
 
 
+def leave_at(step: int, case: str, processes: Processes, folder: Path) -> None:
+    """A run that was stopped before it had done `step` + 1 steps, and its checkpoints."""
+    with suppress(RegraftError):
+        run(case, processes, folder, step)
+    processes.agree()
+
+
 def main() -> None:
     said = argparse.ArgumentParser()
     said.add_argument("out", type=Path)
     said.add_argument("cases", nargs="+")
     said.add_argument("--parallel", default="ddp")
-    said.add_argument("--folder", type=Path)
-    said.add_argument("--stop", type=int, default=-1)
+    said.add_argument("--resume", type=Path, help="goes on with the run of `replay` that is left in this folder")
     args = said.parse_args()
-    with joined(args.parallel) if "RANK" in os.environ else nullcontext(Processes()) as processes:
-        for case in args.cases:
-            found = run(case, processes, args.folder and args.folder / case, args.stop)
+    with joined(args.parallel) as processes:
+
+        def keep(name: str, found: dict[str, Any]) -> None:
             # The curve, the rows seen and the weights are the same in every process.
-            alike = {k: found[k] for k in ("weights", "curve", "seen", "tokens")}
-            each = processes.collect(alike)
+            each = processes.collect({k: found[k] for k in ("weights", "curve", "seen", "tokens")})
             if processes.rank == 0:
-                tensors: dict[str, Tensor] = {}
-                doc = checkpoint.pack(found, tensors)
-                save_file(tensors, args.out / f"{case}.safetensors")
-                same = all(checkpoint.to_bytes(tree) == checkpoint.to_bytes(each[0]) for tree in each)
-                (args.out / f"{case}.json").write_text(json.dumps({"tree": doc, "alike": same}))
+                found["alike"] = all(checkpoint.to_bytes(tree) == checkpoint.to_bytes(each[0]) for tree in each)
+                (args.out / name).write_bytes(checkpoint.to_bytes(found))
+
+        for case in args.cases:
+            keep(case, run(case, processes))
+        if args.resume:
+            leave_at(5, "dropout", processes, args.out / "dropout-left")
+            keep("dropout-resumed", run("dropout", processes, args.out / "dropout-left"))
+            keep("replay-resumed", run("replay", processes, args.resume))
+            leave_at(7, "replay", processes, args.out / "replay-left")
 
 
 if __name__ == "__main__":

@@ -62,10 +62,12 @@ def joined(parallel: Parallel = "ddp") -> Iterator[Group]:
     group = (Sharded if parallel == "fsdp" else Replicated)(PrefixStore("regraft", store))
     try:
         yield group
-        group.agree()
+        group.part()
         dist.destroy_process_group()
     except (Exception, KeyboardInterrupt) as error:
         if group.first_to_fail():
+            if isinstance(error, dist.DistBackendError) or "gloo/transport" in str(error):  # gloo has no type for it
+                raise RegraftError("another process of the run died", do="Find out why, then --resume") from error
             raise
         raise SystemExit(error.exit_code if isinstance(error, RegraftError) else 1) from error
 
@@ -80,6 +82,12 @@ class Group(Processes):
 
     def local(self, device: str) -> str:
         return f"cuda:{torch.cuda.current_device()}" if device == "cuda" and torch.cuda.is_available() else device
+
+    def part(self) -> None:
+        """Returns when all are done. Not a collective: one of gloo's threads may still be in it when Python ends."""
+        if self.store.add("done", 1) == self.size:
+            self.store.set("all done", "")
+        self.store.wait(["all done"])
 
     def first_to_fail(self) -> bool:
         """Whether no other process has said that it failed."""
@@ -168,7 +176,6 @@ class Replicated(Group):
         super().spread(model, precision)
         # Without the search, a tensor that one process's rows do not touch (an expert) would hold up all. Buffers are
         # not exchanged: the processes need not make the same number of forward passes. torch renames that switch.
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             ddp = nn.parallel.DistributedDataParallel
