@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -257,6 +257,20 @@ def _tree_equal(a: object, b: object) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(_tree_equal(x, y) for x, y in zip(a, b, strict=True))  # type: ignore[arg-type]
     return a == b
+
+
+def test_the_seed_decides_dropout_and_the_callers_dice_are_left_alone() -> None:
+    torch.manual_seed(1)
+    first = after(PLAIN, dropout=0.5)
+    torch.manual_seed(99)
+    assert same(first, after(PLAIN, dropout=0.5))
+    assert not same(first, after(PLAIN, replace(SETTINGS, seed=1), dropout=0.5))
+    student = model()
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    fit(student, PLAIN, {"new": rows()}, SETTINGS)
+    assert torch.equal(torch.rand(1), expected)
 
 
 def test_ctrl_c_leaves_a_checkpoint(tmp_path: Path) -> None:

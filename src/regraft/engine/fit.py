@@ -12,15 +12,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -47,7 +44,10 @@ from regraft.core.parts import (
 from regraft.core.plan import Feed, Knob, Plan
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
+from regraft.engine.checkpoint import own_dice
 from regraft.engine.evaluate import mean_nll
+from regraft.engine.interrupt import Stop
+from regraft.engine.means import Means
 from regraft.engine.processes import Layout, Processes, clipped
 from regraft.engine.training import Training, make_optimizer
 from regraft.models.base import not_finite
@@ -112,17 +112,17 @@ def fit(
         Diverged: a loss or a tensor is not finite, or a loss exploded; the newest checkpoint is from before.
         Interrupted: Ctrl-C; a checkpoint was written first.
     """
-    run = _Run(model, plan, data, training, others or {}, memory or {}, processes or Processes())
-    if optimizer_state:
-        run.load_optimizer(optimizer_state)
-    if folder is not None:
-        saved, damage = checkpoint.newest(folder)
+    shared = processes or Processes()
+    with own_dice(training.seed + shared.rank), Stop(active=folder is not None) as stop:
+        run = _Run(model, plan, data, training, others or {}, memory or {}, shared)
+        if optimizer_state:
+            run.load_optimizer(optimizer_state)
+        saved, damage = (None, []) if folder is None else checkpoint.newest(folder)
         for error in damage:
             (on_notice or print)(f"{error}; the checkpoint before it serves")
         if saved is not None:
             run.load_state_dict(saved)
-    watch = _Watch(run, monitors or {}, monitor_every, on_record)
-    with _Stop(active=folder is not None) as stop:
+        watch = _Watch(run, monitors or {}, monitor_every, on_record)
         if run.step == 0:
             watch.before()
         kept = time.monotonic()
@@ -134,19 +134,19 @@ def fit(
                 watch.record(ended)
             if folder is None or ended:
                 continue
-            asked, due = run.processes.agree(stop.asked, time.monotonic() - kept >= checkpoint_seconds)
+            asked, due = shared.agree(stop.asked, time.monotonic() - kept >= checkpoint_seconds)
             if asked or due:
                 watch.check()
                 state = run.state_dict()
-                if run.processes.rank == 0:
+                if shared.rank == 0:
                     watch.check_weights(state["model"])
                     checkpoint.save(folder, run.step, state)
                 watch.stands = run.step
                 kept = time.monotonic()
             if asked:
-                run.processes.agree()
+                shared.agree()
                 raise Interrupted(f"stopped at step {run.step} of {training.steps}", do="Go on with --resume")
-    return run.finish()
+        return run.finish()
 
 
 class _Roles(Mapping[str, Any]):
@@ -183,67 +183,11 @@ class _Term:
     on: tuple[str, ...]
     weight: ScheduleRun | float
     name: str
-    means: _Means = field(default_factory=lambda: _Means())
+    means: Means = field(default_factory=Means)
 
 
 Drawn: TypeAlias = Sequence[tuple[str, Rows]]
 Heard: TypeAlias = dict[tuple[str, str], list[Tensor]]
-
-
-class _Means(Stateful):
-    """Weighted sums of a loss since the last record, in all and by feed.
-
-    While the batch is laid out alike, one addition of the rows' values per step is all it costs; rows are told apart
-    by feed when the layout changes or a record is made.
-    """
-
-    state = ("sums", "layout", "values", "weights", "steps")
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.layout: Layout = []
-        self.values: Tensor | None = None
-        self.weights: Tensor | None = None
-        self.steps = 0
-
-    def add(self, values: Tensor, weight: Tensor | None, layout: Layout) -> None:
-        weighted = values.detach() if weight is None else values.detach() * weight
-        if self.values is None or layout != self.layout or (weight is None) != (self.weights is None):
-            self.sums = self._all()
-            self.layout, self.values, self.weights, self.steps = layout, weighted, weight, 1
-            return
-        self.values = self.values + weighted
-        self.weights = None if weight is None or self.weights is None else self.weights + weight
-        self.steps += 1
-
-    def _all(self) -> dict[str, Tensor]:
-        if self.values is None:
-            return self.sums
-        sums = dict(self.sums)
-        for feed, start, stop in self.layout:
-            value, weights = self.values[start:stop].double().sum(), self.weights
-            count = value.new_tensor(float((stop - start) * self.steps))
-            each = count if weights is None else weights[start:stop].double().sum()
-            sums[feed] = sums.get(feed, 0) + torch.stack([value, each])
-        return sums
-
-    def means(self, processes: Processes, feeds: Sequence[str]) -> dict[str, float]:
-        """Mean by feed, and under the empty name over all feeds."""
-        found = {feed: total.tolist() for feed, total in processes.pooled(self._all(), feeds).items()}
-        if found:
-            found[""] = [sum(v for v, _ in found.values()), sum(w for _, w in found.values())]
-        return {feed: value / weight if weight else 0.0 for feed, (value, weight) in found.items()}
-
-    def clear(self) -> None:
-        self.sums, self.values, self.weights = {}, None, None
-
-    def merge(self, states: Iterable[Mapping[str, Any]]) -> None:
-        """Takes on what other processes summed up."""
-        for state in states:
-            other = _Means()
-            other.load_state_dict(state)
-            for feed, value in other._all().items():
-                self.sums[feed] = self.sums.get(feed, 0) + value
 
 
 class _Run:
@@ -301,7 +245,6 @@ class _Run:
         model.module.train()
 
     # --- beginning
-    # ---------------------------------------------------------------------------------------------------------
 
     def begin(self, part: Any) -> Any:
         """The part at work. Equal parts are begun once: a method that fills two places of a plan is one object."""
@@ -359,7 +302,6 @@ class _Run:
         self.moving = {s.name: s.tensor for s in self.model.slots() if s.name in self.moving}
 
     # --- one step
-    # ----------------------------------------------------------------------------------------------------------
 
     def advance(self, meter: Meter | None) -> bool:
         """One optimizer step; False when no feed has rows left."""
@@ -506,7 +448,6 @@ class _Run:
         seen[rows] = True
 
     # --- what parts may ask for
-    # --------------------------------------------------------------------------------------------
 
     def gradient_of(self, rows: Rows, loss: Loss) -> Grads:
         term = _Term(loss.begin(self.context("gradient")), (), 1.0, "gradient")
@@ -528,7 +469,6 @@ class _Run:
         return {n: self.processes.full(p.grad) for n, p in self.moving.items() if p.grad is not None}
 
     # --- state
-    # -------------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -677,27 +617,6 @@ class _Watch:
         self.run.curve.append(record)
         if self.on_record is not None:
             self.on_record(record)
-
-
-class _Stop:
-    """Turns the first Ctrl-C into a wish that the loop grants between two steps; a second one ends the process."""
-
-    def __init__(self, active: bool) -> None:
-        self.asked = False
-        self.active = active and threading.current_thread() is threading.main_thread()
-
-    def __enter__(self) -> _Stop:
-        if self.active:
-            self.earlier = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self.earlier)
-
-    def __exit__(self, *_: object) -> None:
-        if self.active:
-            signal.signal(signal.SIGINT, self.earlier)
 
 
 def _some(drawn: list[tuple[Feed, Rows]]) -> list[tuple[str, Rows]]:
