@@ -209,7 +209,7 @@ class fail_in_one:
         return grads
 
 
-SETTINGS: dict[str, Any] = {"steps": 10, "batch": 8, "lr": 0.05, "log_every": 3}
+SETTINGS: dict[str, Any] = {"steps": 8, "batch": 8, "lr": 0.05, "log_every": 3}
 PLAIN = Plan(feeds=(Feed("new", shuffled("new")),), losses=(Weighted(nll()),))
 REPLAY = PLAIN + Plan(feeds=(Feed("old", shuffled("old"), share=0.25),))
 CASES: dict[str, tuple[Plan, dict[str, Any]]] = {
@@ -299,7 +299,8 @@ def main() -> None:
             leave_at(5, "dropout", processes, args.out / "dropout-left")
             keep("dropout-resumed", run("dropout", processes, args.out / "dropout-left"))
             keep("replay-resumed", run("replay", processes, args.resume))
-            leave_at(7, "replay", processes, args.out / "replay-left")
+            leave_at(5, "replay", processes, args.out / "replay-left")
+        run("fails", processes)
 
 
 if __name__ == "__main__":
