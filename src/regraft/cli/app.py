@@ -222,11 +222,12 @@ def report(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The file; md and json go to the screen.")
     ] = None,
+    policy: Annotated[Path | None, typer.Option(help="The gate's policy (YAML or JSON).")] = None,
 ) -> None:
     """One self-contained page about an update."""
     from regraft.cli.judge import report
 
-    report(line, version, format, output)
+    report(line, version, format, output, policy)
 
 
 @app.command(rich_help_panel=CATALOGUE)

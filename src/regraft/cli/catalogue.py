@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from regraft.cli.live import err, out
@@ -51,8 +52,9 @@ def _card(facts: dict[str, Any], as_json: bool) -> None:
 def run_claims(names: list[str], jobs: int) -> None:
     from regraft.evidence.claims import measure, stale_or_unmeasured
 
+    def show(name: str, done: int, total: int, what: str) -> None:
+        err.print(f"{name}: {done}/{total} {what}", markup=False)
+
     for name in names or stale_or_unmeasured():
-        record = measure(
-            name, jobs=jobs, progress=lambda done, total, what: err.print(f"{name}: {done}/{total} {what}")
-        )
+        record = measure(name, jobs=jobs, progress=partial(show, name))
         out.print(f"{name}: {record.standing}", markup=False)

@@ -18,12 +18,19 @@ from regraft.cli.updates import Request, run
 from regraft.core.errors import RegraftError
 from regraft.store import Line
 
+if TYPE_CHECKING:
+    from regraft.evidence.gate import Policy
+
 PROSE, CODE, PACKAGES = "prose", "code", "packages"
 CHARACTERS = {PROSE: 1_600_000, CODE: 1_300_000, PACKAGES: 1_300_000}
 FIRST_TOKENS, TOKENS = 700_000, 350_000
 VOCABULARY, CONTEXT, BATCH = 1024, 128, 512
 WIDTH, DEPTH = 96, 3
 PEAK, SMALL = 4e-3, 4e-4
+POLICY = """# What the demo's owner accepts: no suite may lose more than this share of its loss.
+suites:
+  "*": {worse_by_at_most: 5%}
+"""
 PROMPTS = ("The statement", "def read(self,", "class Error(")
 
 
@@ -57,11 +64,15 @@ SECOND = {
 def demo(folder: Path, seed: int) -> None:
     if folder.exists():
         raise RegraftError("the demo's folder is there already", where=folder, do="Remove it, or name another one")
+    from regraft.evidence.gate import Policy
+
     began = time.monotonic()
     line = _line(folder, seed)
     err.print("\nAn untrained Llama learns English prose; that is the model we own.")
     first = {"tokens": FIRST_TOKENS, "schedule": "infinite"}
     _run(line, "prose", Arm("", "scratch", (PROSE,), first, unprotected=True), folder, seed)
+    line.point("released", "prose", "the model we own")
+    (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
     err.print("\nThe world changes: standard-library source code. Five ways to follow it.")
     for name, arm in ARMS.items():
         _run(line, name, arm, folder, seed)
@@ -69,8 +80,9 @@ def demo(folder: Path, seed: int) -> None:
     for name, arm in SECOND.items():
         _run(line, name, arm, folder, seed)
     line.rollback("replay", "the demo's choice")
-    _table(line, "First update: prose, then code", ARMS, "replay")
-    _table(line, "Second update: then packages", SECOND, "replay-2")
+    policy = Policy.load(folder / "policy.yaml")
+    _table(line, "First update: prose, then code", ARMS, "replay", policy)
+    _table(line, "Second update: then packages", SECOND, "replay-2", policy)
     _samples(line, ("prose", "replay"))
     _picture(line, folder / "curves.svg")
     _close(line, folder, time.monotonic() - began)
@@ -114,7 +126,7 @@ def _run(line: Line, name: str, arm: Arm, folder: Path, seed: int) -> None:
         line.point(name, version)
 
 
-def _table(line: Line, title: str, arms: Mapping[str, Arm], chosen: str) -> None:
+def _table(line: Line, title: str, arms: Mapping[str, Arm], chosen: str, policy: Policy) -> None:
     """Every arm on the suites of the chosen one; suites that an arm was not measured on are measured now."""
     from regraft.evidence.gate import check
     from regraft.recipes.readings import both, evidence
@@ -130,7 +142,7 @@ def _table(line: Line, title: str, arms: Mapping[str, Arm], chosen: str) -> None
         found = [both(line, reference, version).after[suite].mean for suite in suites]
         spent = next(e.details for e in line.events() if e.new == version.id and e.what == "commit")
         row = [arm.says, *(f"{loss:.3f}" for loss in found), f"{sum(found) / len(found):.3f}"]
-        decision = str(check(sides.before, sides.after).decision)
+        decision = str(check(sides.before, sides.after, policy).decision)
         table.add_row(*row, f"{evidence(version)['tokens']:,}", f"{spent['seconds']:.0f}", decision)
     out.print(f"\n[bold]{title}[/bold]  (nats per token on held-out documents, less is better)")
     out.print(table)
@@ -179,14 +191,14 @@ def _samples(line: Line, names: tuple[str, str]) -> None:
 def _close(line: Line, folder: Path, seconds: float) -> None:
     from regraft.cli.judge import report
 
-    report(line.path, "replay", "html", folder / "report.html")
+    report(line.path, "replay", "html", folder / "report.html", folder / "policy.yaml")
     out.print(f"\n{seconds:.0f} seconds. The line is yours to play with:")
     path = line.path
     for command in (
         f"regraft log {path}",
         f"regraft compare {path} prose replay",
-        f"regraft check {path} prose rewarm",
-        f"regraft promote {path} replay --as released",
+        f"regraft check {path} prose rewarm --policy {folder}/policy.yaml",
+        f"regraft promote {path} replay --policy {folder}/policy.yaml",
         f"regraft export {path} my-model released",
     ):
         out.print(f"  {command}", markup=False)

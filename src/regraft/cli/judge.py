@@ -92,7 +92,7 @@ def promote(line: Path, version: str, name: str, policy: Path | None, anyway: bo
     out.print(f"{name} → {_named(candidate)}, from {current.name}", markup=False)
 
 
-def report(line: Path, version: str, format: str, output: Path | None) -> None:
+def report(line: Path, version: str, format: str, output: Path | None, policy: Path | None = None) -> None:
     if format not in FORMATS:
         raise RegraftError(f"no format {format!r}{nearest(format, FORMATS)}", where="--format", do="html, md or json")
     from regraft.report.facts import gather
@@ -101,7 +101,7 @@ def report(line: Path, version: str, format: str, output: Path | None) -> None:
     from regraft.store.files import one_clear_error, replace_whole
 
     opened = Line.open(line)
-    facts = gather(opened, opened.version(version))
+    facts = gather(opened, opened.version(version), _policy(policy))
     if format == "json":
         text = as_json.dumps(facts.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     else:

@@ -379,7 +379,7 @@ def _decide(question: _Question, harm: float, family: int, policy: Policy) -> Ru
 
 def _reason(question: _Question, measured: float, ends: tuple[float, float], limit: float) -> str:
     verb, bound = {
-        "worse_by_at_most": ("worse by", "at most"),
+        "worse_by_at_most": ("worse by" if measured > 0 else "not worse:", "at most"),
         "better_by_at_least": ("better by", "at least"),
         "negative_flips_at_most": ("right to wrong:", "at most"),
     }[question.rule]
