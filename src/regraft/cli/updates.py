@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -94,6 +95,9 @@ def run(
     processes: Processes | None = None,
 ) -> Version | None:
     """Carries out what was asked for, or goes on with what was left unfinished; the new version."""
+    from regraft.recipes.update import check_device
+
+    check_device(request.device)
     with line.writing():
         if resume:
             name, order = _unfinished(line, request)
@@ -253,10 +257,8 @@ def _learn(
             items=[items_of(line, refs) for refs in order["suites"]],
             carried=load_items(line, base),
             message=order["message"],
-            skipped=line.corpus(order["new"])["skipped"],
+            skipped=_skipped(line, [order["new"], *order["kept"]], live),
         )
-        for why, count in sources.skipped.items():
-            live.notice(f"skipped    {count} rows: {why}")
         update = Update(
             line,
             base,
@@ -275,6 +277,18 @@ def _learn(
         live.close()
         if throw_away and (processes is None or processes.rank == 0):
             line.remove_run(run)
+
+
+def _skipped(line: Line, corpora: list[str], live: Live) -> Counter[str]:
+    """How many rows of the texts were passed over, by reason; shown, with the first of them."""
+    total: Counter[str] = Counter()
+    for manifest in map(line.corpus, corpora):
+        total.update(manifest["skipped"])
+        for why, count in manifest["skipped"].items():
+            live.notice(f"skipped    {count} rows: {why}")
+        for path, row, why in manifest["first_skipped"]:
+            live.notice(f"           {path}:{row}: {why}" if row else f"           {path}: {why}")
+    return total
 
 
 def _at_fault(error: RegraftError) -> bool:

@@ -54,7 +54,12 @@ class CausalLM(TorchModel):
                 with torch.device("meta"):
                     skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
                 module, info = type(skeleton).from_pretrained(
-                    None, config=config, state_dict=dict(weights), dtype=dtype, output_loading_info=True
+                    None,
+                    config=config,
+                    state_dict=dict(weights),
+                    dtype=dtype,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # they are refused below, by name
                 )
             except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
                 raise RegraftError(f"transformers cannot build the model: {error}", where="config.json") from error

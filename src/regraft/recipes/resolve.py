@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any, get_type_hints
 
 from regraft.core.errors import RegraftError, nearest
 
@@ -36,18 +38,34 @@ def part(kind: str, said: Any, where: str) -> Any:
         if knob not in accepts:
             hint = nearest(knob, accepts) or f"; it has {sorted(accepts)}"
             raise RegraftError(f"{name} has no knob {knob!r}{hint}", where=where)
-    return make(**{k: _knob(accepts[k], v, f"{where}.{name}.{k}") for k, v in (knobs or {}).items()})
+    values = {k: _knob(make, accepts[k], v, f"{where}.{name}.{k}") for k, v in (knobs or {}).items()}
+    try:
+        return make(**values)
+    except (TypeError, ValueError) as error:
+        raise RegraftError(f"{name} cannot be made: {error}", where=where) from None
 
 
 _KINDS = {"Knob": "schedules", "Schedule": "schedules", "Loss": "losses", "Sampler": "samplers"}
 
 
-def _knob(parameter: inspect.Parameter, said: Any, where: str) -> Any:
-    """A knob's value: a part, where the signature asks for one and a name is given."""
+def _knob(make: Any, parameter: inspect.Parameter, said: Any, where: str) -> Any:
+    """A knob's value: a part, where the signature asks for one and a name is given, else of the signature's type."""
     kind = next((kind for word, kind in _KINDS.items() if word in str(parameter.annotation)), None)
     if kind is not None and isinstance(said, str | dict):
         return part(kind, said, where)
-    return tuple(said) if isinstance(said, list) else said
+    value = tuple(said) if isinstance(said, list) else said
+    return value if kind is not None else _typed(make, parameter, value, where)
+
+
+def _typed(make: Any, parameter: inspect.Parameter, value: Any, where: str) -> Any:
+    from pydantic import AllowInfNan, TypeAdapter, ValidationError
+
+    asked = SimpleNamespace(__annotations__={"knob": parameter.annotation})
+    wanted = get_type_hints(asked, vars(sys.modules[make.__module__]))["knob"]
+    try:
+        return TypeAdapter(Annotated[wanted, AllowInfNan(False)] if wanted is float else wanted).validate_python(value)
+    except ValidationError as error:
+        raise RegraftError(f"{error.errors()[0]['msg'].lower()}, not {value!r}", where=where) from None
 
 
 def modules(kind: str) -> dict[str, str]:

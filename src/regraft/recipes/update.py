@@ -288,11 +288,16 @@ def load_model(line: Line, version: Version, *, bundle: str = RELEASE, device: s
     """The model of a version, in float32."""
     files = {name: line.bytes(digest) for name, digest in version.files.items()}
     model = CausalLM.from_files(files, line.load(version, bundle))
-    try:
-        model.module.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch has no other word for a device that is not there
-        raise RegraftError(f"the model cannot be put there: {str(error).splitlines()[0]}", where=device) from None
+    model.module.to(device)
     return model
+
+
+def check_device(device: str) -> None:
+    """Raises RegraftError for a device that is not there."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch has no other word for it
+        raise RegraftError(f"no such device: {str(error).splitlines()[0]}", where=f"--device {device}") from None
 
 
 def load_tokenizer(line: Line, version: Version) -> Any:
