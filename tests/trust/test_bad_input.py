@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,7 +90,6 @@ def test_places_without_data(refused: Callable[..., str], world: Path, tmp_path:
     assert "no text, JSONL or Parquet file in the folder" in refused(*update(world, tmp_path / "empty"))
     assert "it holds 1 .png" in refused(*update(world, tmp_path / "images"))
     assert "did you mean 'new.jsonl'" in refused(*update(world, world / "now.jsonl"))
-    assert "offline" in refused(*update(world, Path("someone/some-dataset")))
     assert "no new text. Name it with --data" in refused("learn", world / "line")
 
 
@@ -159,7 +159,6 @@ def test_bad_references(refused: Callable[..., str], world: Path, tmp_path: Path
     assert "no version 'v7'. Near: v1" in refused(*update(world, new, "--base", "v7"))
     assert "no version 'haed'. Near: head" in refused("show", world / "line", "haed")
     assert "there is no such folder" in refused("learn", tmp_path / "nothing", "--data", new)
-    assert "offline" in refused("learn", "someone/some-model", "--data", new) or True
     assert "there is no line here" in refused("log", tmp_path)
     assert "there is no unfinished run to go on with" in refused("learn", world / "line", "--resume")
     assert "no line here, so there is no run" in refused("learn", world / "model", "--resume")
@@ -256,10 +255,28 @@ def test_bad_models(shell: Shell, world: Path, tmp_path: Path, case: str) -> Non
     assert not (tmp_path / "line").exists()
 
 
-def test_other_bad_models(shell: Shell, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("offline", [True, False], ids=["told to be offline", "no network"])
+def test_hub_names_without_a_hub(
+    shell: Shell, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    def unreachable(*args: object, **knobs: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    if not offline:
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+    for command in (["adopt", "someone/some-model", tmp_path / "line"], ["learn", "someone/some-model", "--data", "x"]):
+        ended = shell(*command)
+        assert (ended.code, "the hub cannot be reached" in ended.error) == (2, True), ended.text
+    ended = shell(*update(world, Path("someone/some-dataset")))
+    assert (ended.code, "offline" in ended.error) == (2, True), ended.text
+    assert not (tmp_path / "line").exists()
+
+
+def test_other_bad_models(shell: Shell, world: Path, tmp_path: Path) -> None:
     assert "no weights here" in shell("adopt", tmp_path, tmp_path / "line").error
     assert "a file, not a model folder" in shell("adopt", world / "new.jsonl", tmp_path / "line").error
-    assert "the hub cannot be reached" in shell("adopt", "someone/some-model", tmp_path / "line").error
     assert "the folder is not empty" in shell("adopt", world / "model", world).error
     assert not (tmp_path / "line").exists()
     shutil.copytree(world / "model", tmp_path / "model")
