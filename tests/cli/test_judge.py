@@ -42,7 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A line with v1 adopted, v2 learned fruit, v3 learned tools, and a branch v4 from v2 that learned fruit again."""
     from regraft.evidence.items import Items
     from regraft.recipes import texts
-    from regraft.recipes.adopt import adopt
+    from regraft.recipes.adoption import adopt
     from regraft.recipes.learn import learn
     from regraft.recipes.sources import Sources, load_items
     from regraft.recipes.texts import Text

@@ -230,6 +230,8 @@ CASES: dict[str, tuple[Plan, dict[str, Any]]] = {
     "penalty": (PLAIN + Plan(penalties=(Weighted(near_start(), 0.3),)), {}),
     "frozen": (PLAIN + Plan(trainables=(freeze(),)), {"knobs": {"weight_decay": 0.1}}),
     "gradients": (REPLAY + Plan(gradients=(against_old(), average())), {"micro_batch": 3}),
+    "sgd": (PLAIN, {"optimizer": "SGD", "knobs": {"momentum": 0.9}}),
+    "half": (PLAIN, {"precision": "bfloat16", "micro_batch": 2, "lr": 0.01}),
     "fails": (PLAIN + Plan(gradients=(fail_in_one(),)), {}),
     "dropout": (REPLAY + Plan(lr=infinite(anneal=0.5)), {"clip": 0.1}),
 }
@@ -246,14 +248,18 @@ def run(case: str, processes: Processes, folder: Path | None = None, stop: int |
     if folder is not None:
         plan += Plan(gradients=(stop_at(-1 if stop is None else stop),))
     student = model(0.3 if case == "dropout" else 0.0)
+    tables = {**data(case), "held": rows(13, 7), "one": rows(1, 8)}
+    if case == "half":
+        student.module.float()
+        tables = {name: table.having(x=table["x"].float()) for name, table in tables.items()}
     module = student.module
     torch.manual_seed(4)
     fitted = fit(
         student,
         plan,
-        data(case),
+        tables,
         Training(**{**SETTINGS, **said}),
-        monitors={"old": rows(13, 7), "one": rows(1, 8)},
+        monitors={name: tables[name] for name in ("held", "one")},
         monitor_every=4,
         folder=folder,
         checkpoint_seconds=0.0,

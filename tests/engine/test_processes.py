@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
+from regraft.engine.distributed import Sharded
 from regraft.engine.fit import Fitted, fit
 from regraft.engine.processes import Processes
 from regraft.engine.training import Training
@@ -27,7 +28,20 @@ from regraft.models.classifier import Classifier
 gloo = torch.distributed.is_available() and torch.distributed.is_gloo_available()
 several = pytest.mark.skipif(not gloo, reason="torch without gloo")
 SCRIPT = Path(dist_fit.__file__)
-EQUAL = ["plain", "micro", "replay", "odd", "tiny", "on", "schemas", "observes", "penalty", "frozen", "gradients"]
+EQUAL = [
+    "plain",
+    "micro",
+    "replay",
+    "odd",
+    "tiny",
+    "on",
+    "schemas",
+    "observes",
+    "penalty",
+    "frozen",
+    "gradients",
+    "sgd",
+]
 
 
 def torchrun(*said: str, folder: Path, count: int = 2) -> subprocess.CompletedProcess[str]:
@@ -61,7 +75,7 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """What two processes left of every case and of runs that were stopped, before one of them failed."""
     out = tmp_path_factory.mktemp(request.param)
     dist_fit.leave_at(5, "replay", Processes(), out / "one-left")
-    cases = [*EQUAL, "dropout", "--parallel", request.param, "--resume", str(out / "one-left")]
+    cases = [*EQUAL, "half", "dropout", "--parallel", request.param, "--resume", str(out / "one-left")]
     (out / "said").write_text(torchrun(str(SCRIPT), str(out), *cases, folder=out).stderr)
     return out
 
@@ -77,6 +91,19 @@ def left(together: Path, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("case", EQUAL)
 def test_two_processes_equal_one(together: Path, case: str) -> None:
     assert apart(dist_fit.run(case, Processes()), left(together, case)) < 1e-12
+
+
+@several
+def test_bfloat16_in_two_processes_is_close_to_one(together: Path) -> None:
+    one, two = dist_fit.run("half", Processes()), left(together, "half")
+    assert apart(one["curve"], two["curve"]) < 0.02
+    assert apart(one["weights"], two["weights"]) < 0.05
+
+
+def test_an_optimizer_that_looks_at_whole_tensors_is_refused_for_pieces() -> None:
+    group = object.__new__(Sharded)  # refused before any process is asked
+    with pytest.raises(RegraftError, match="Adafactor looks at whole tensors"):
+        group.spread(dist_fit.model(), Training(steps=1, batch=1, lr=0.1, optimizer="Adafactor"))
 
 
 @several
@@ -139,7 +166,7 @@ def test_a_compiled_model_learns_the_same(backend: str, monkeypatch: pytest.Monk
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a new line, and texts to learn and to keep."""
-    from regraft.recipes.adopt import adopt
+    from regraft.recipes.adoption import adopt
     from regraft.worlds.llama import bpe, llama, save
 
     folder = tmp_path_factory.mktemp("line")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from regraft.cli.app import app
 from regraft.core.errors import Diverged, Interrupted, RegraftError
 from regraft.recipes import update
-from regraft.recipes.adopt import adopt
+from regraft.recipes.adoption import adopt
 from regraft.recipes.files import check
 from regraft.recipes.rewarming import Fork, Side, Study, rewarming
 from regraft.recipes.sources import Sources

@@ -32,7 +32,7 @@ def rows(words: str, count: int, seed: int) -> str:
 
 def make_world(folder: Path) -> Path:
     """model/, old.jsonl, new.jsonl and line/ (the model, adopted) in `folder`."""
-    from regraft.recipes.adopt import adopt
+    from regraft.recipes.adoption import adopt
     from regraft.worlds.llama import bpe, llama, save
 
     (folder / "old.jsonl").write_text(rows(OLD, 60, 0))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PROSE, CODE, PACKAGES = "prose", "code", "packages"
 CHARACTERS = {PROSE: 1_600_000, CODE: 1_300_000, PACKAGES: 1_300_000}
-FIRST_TOKENS, TOKENS = 700_000, 350_000
+FIRST_TOKENS, TOKENS = 600_000, 300_000
 VOCABULARY, CONTEXT, BATCH = 1024, 128, 512
 WIDTH, DEPTH = 96, 3
 PEAK, SMALL = 4e-3, 4e-4
@@ -90,7 +90,7 @@ def demo(folder: Path, seed: int) -> None:
 
 def _line(folder: Path, seed: int) -> Line:
     """Texts, an untrained model with its tokenizer, and the line that adopts it."""
-    from regraft.recipes.adopt import adopt
+    from regraft.recipes.adoption import adopt
     from regraft.worlds import llama, python_text
 
     err.print("Gathering the text that this Python carries …")

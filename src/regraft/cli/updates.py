@@ -43,7 +43,7 @@ class Request:
 
 
 def adopt(model: str, line: Path, trust_remote_code: bool) -> None:
-    from regraft.recipes.adopt import adopt
+    from regraft.recipes.adoption import adopt
 
     made, version = adopt(model, line, trust_remote_code=trust_remote_code)
     out.print(f"{made.path}: {version.name} {version.id[:12]}  {version.message}", markup=False)
@@ -133,7 +133,7 @@ def _line(request: Request, resume: bool) -> Line:
     if resume:
         raise RegraftError("there is no line here, so there is no run to go on with", where=request.target)
     _check_asked(request)
-    from regraft.recipes.adopt import adopt
+    from regraft.recipes.adoption import adopt
 
     made, version = adopt(request.target, place)
     err.print(f"{made.path}: a new line, {version.name} {version.message}", markup=False)

@@ -21,7 +21,7 @@ A part is its name, or its name with knobs: `schedule: rewarm`, `schedule: {rewa
 """
 
 
-def pages() -> dict[str, str]:
+def written() -> dict[str, str]:
     """The files of docs/ by name."""
     schema = learn.model_json_schema()
     schema["properties"] = {"recipe": {"const": "learn"}, **schema["properties"]}
@@ -48,12 +48,12 @@ def _type(field: dict[str, object]) -> str:
 def main(arguments: list[str]) -> int:
     """Writes the pages, or with --check names those that differ."""
     docs = Path("docs")
-    differing = [name for name, text in pages().items() if not _same(docs / name, text)]
+    differing = [name for name, text in written().items() if not _same(docs / name, text)]
     if "--check" in arguments:
         for name in differing:
             print(f"docs/{name} differs from the recipe: make docs")
         return bool(differing)
-    for name, text in pages().items():
+    for name, text in written().items():
         (docs / name).write_text(text, encoding="utf-8")
     return 0
 
