@@ -8,6 +8,7 @@ up to rounding. Checkpoints hold whole tensors, written by the first process: a 
                 one transformer block gathered at a time; gradients are reduced in every micro-batch, since to keep them
                 whole in between would cost what FSDP2 saves. Before and after training each process holds the whole
                 model, which must fit its device without gradients and optimizer state.
+    optimizer   FSDP2: those that treat each entry by itself.
     parts       penalties, gradient transforms and landings are given whole tensors; under FSDP2 that gathers them. A
                 part that needs the model `before` asks for it in `begin`.
     buffers     of the first process, such as running statistics of batch normalisation, are the ones kept.
@@ -39,12 +40,14 @@ from regraft.core.parts import View, Weights
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
 from regraft.engine.processes import Layout, Processes, clipped
+from regraft.engine.training import Training
 from regraft.models.base import canonical
 
 Parallel: TypeAlias = Literal["ddp", "fsdp"]
 
 # The others wait while the first one reads and tokenises; that a process died is noticed by torchrun, not by a clock.
 _PATIENCE = timedelta(days=7)
+_BY_ENTRY = {"ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD"}
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -158,7 +161,7 @@ class Group(Processes):
             self.store.set(str(self.turn), json.dumps(value))
         return json.loads(self.store.get(str(self.turn)))
 
-    def spread(self, model: Any, precision: str) -> None:
+    def spread(self, model: Any, training: Training) -> None:
         self.device = model.device
         if self.rank:
             torch.manual_seed(torch.initial_seed() + self.rank)
@@ -172,8 +175,8 @@ class Group(Processes):
 class Replicated(Group):
     """The whole model in every process (DDP)."""
 
-    def spread(self, model: Any, precision: str) -> None:
-        super().spread(model, precision)
+    def spread(self, model: Any, training: Training) -> None:
+        super().spread(model, training)
         # Without the search, a tensor that one process's rows do not touch (an expert) would hold up all. Buffers are
         # not exchanged: the processes need not make the same number of forward passes. torch renames that switch.
         with warnings.catch_warnings():
@@ -210,17 +213,23 @@ class Sharded(Group):
     is empty meanwhile, and has the new weights after `restore`.
     """
 
-    def spread(self, model: Any, precision: str) -> None:
+    def spread(self, model: Any, training: Training) -> None:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        super().spread(model, precision)
+        if training.optimizer not in _BY_ENTRY:
+            raise RegraftError(
+                f"{training.optimizer} looks at whole tensors, of which a process holds pieces",
+                where="fsdp",
+                do=f"Use ddp, or one of {', '.join(sorted(_BY_ENTRY))}",
+            )
+        super().spread(model, training)
         self.module: nn.Module = model.module
         shared = {id(p): p for p in self.module.parameters()}
         self.twin: Any = copy.deepcopy(self.module, {**shared, id(model): model})
         mesh = init_device_mesh(self.device.type, (self.size,))
-        policy = MixedPrecisionPolicy()
-        if precision == "bfloat16":
+        policy, self.half = MixedPrecisionPolicy(), training.precision == "bfloat16"
+        if self.half:
             policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         for module in (*_blocks(self.twin), self.twin):
             fully_shard(module, mesh=mesh, mp_policy=policy)
@@ -239,6 +248,10 @@ class Sharded(Group):
         self.module.train(self.twin.training)
         model.module = model.runner = self.module
         del self.twin, self.module
+
+    def evaluating(self) -> AbstractContextManager[Any]:
+        # What is gathered is bfloat16 here too, and a float32 buffer would not meet it.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
     def _pieces(self) -> Mapping[str, Tensor]:
         """Parameters and persistent buffers of the twin, each process's piece of them; tied tensors are one object."""

@@ -37,6 +37,7 @@ def mean_nll(model: Any, rows: Rows, processes: Processes | None = None) -> floa
         return 0.0
     processes = processes or Processes()
     mine, real = processes.even(rows)
-    values, weights = (t[:real] for t in row_nll(model, mine))
+    with processes.evaluating():
+        values, weights = (t[:real] for t in row_nll(model, mine))
     total, weight = processes.sum(torch.stack([(values * weights).sum(), weights.sum()])).tolist()
     return float(total / max(weight, 1e-12))

@@ -298,7 +298,7 @@ class _Run:
     def _spread(self, processes: Processes) -> None:
         """From here on the model is in several processes, which need not all come to ask for `before` in one step."""
         self.processes, self.roles.moved = processes, True
-        processes.spread(self.model, self.training.precision)
+        processes.spread(self.model, self.training)
         self.moving = {s.name: s.tensor for s in self.model.slots() if s.name in self.moving}
 
     # --- one step

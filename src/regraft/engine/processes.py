@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regraft.core.parts import View, Weights
 from regraft.core.rows import Rows
+from regraft.engine.training import Training
 
 Layout: TypeAlias = list[tuple[str, int, int]]
 """Where each feed's rows lie in a table: name, first, one past the last."""
@@ -72,7 +73,7 @@ class Processes:
 
     # --- the model while it trains
 
-    def spread(self, model: Any, precision: str) -> None:
+    def spread(self, model: Any, training: Training) -> None:
         """Prepares a model whose parameters to be trained are chosen; `restore` undoes it."""
 
     def restore(self, model: Any) -> None:
@@ -81,6 +82,10 @@ class Processes:
     def reading(self, precision: AbstractContextManager[Any], last: bool) -> AbstractContextManager[Any]:
         """Around a forward pass; `last`: gradients are complete after its backward pass."""
         return precision
+
+    def evaluating(self) -> AbstractContextManager[Any]:
+        """Around a forward pass that is not learnt from."""
+        return nullcontext()
 
     def bill(self, bill: Tensor | None, view: View) -> Tensor | None:
         """What this process's backward pass starts from, so that gradients are those of the sum over all processes."""

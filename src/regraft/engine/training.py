@@ -88,7 +88,9 @@ def make_optimizer(
     for name, tensor in moving.items():
         groups.setdefault((factors[name], training.decay_vectors or tensor.dim() > 1), []).append(tensor)
     if "fused" in inspect.signature(cls).parameters and not {"fused", "foreach"} & set(knobs):
-        knobs["fused"] = all(t.device.type in ("cpu", "cuda") for t in moving.values())
+        whole = all(type(t.data) is Tensor for t in moving.values())  # torch fuses Adam alone over pieces (FSDP2)
+        fusable = whole or training.optimizer in ("Adam", "AdamW")
+        knobs["fused"] = fusable and all(t.device.type in ("cpu", "cuda") for t in moving.values())
     params = [
         {"params": tensors, "lr": training.lr * factor, "factor": factor} | ({} if decays else {"weight_decay": 0.0})
         for (factor, decays), tensors in groups.items()
