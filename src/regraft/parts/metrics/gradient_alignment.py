@@ -4,7 +4,8 @@
     cosine = inner / (|g_new| |g_old|)
 
 A small step of size lr along -g_new lowers the old loss by lr · inner, so above 0 is transfer and below 0 interference.
-Replay with Reptile steps (MER) raises it.
+Replay with Reptile steps (MER) is meant to raise it. Where training on both comes to rest the two gradients cancel and
+the cosine falls towards -1: compare models that are equally far from there.
 
 Paper:   "Revisiting Replay and Gradient Alignment for Continual Pre-Training of Large Language Models"
          Abbes et al. 2025. https://arxiv.org/abs/2508.01908
