@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 WARM = """
-regraft.cli.app regraft.cli.updates regraft.cli.history regraft.cli.judge regraft.recipes.adopt regraft.recipes.learn
+regraft.cli.app regraft.cli.updates regraft.cli.history regraft.cli.judge regraft.recipes.adoption regraft.recipes.learn
 regraft.evidence.compare regraft.evidence.gate regraft.parts.schedules.rewarm regraft.parts.samplers.shuffled
 regraft.store.export scipy.stats transformers.models.llama.modeling_llama transformers.models.auto.modeling_auto
 transformers.tokenization_utils_tokenizers huggingface_hub.errors
