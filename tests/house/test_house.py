@@ -18,7 +18,7 @@ BELOW = {
     "data": ("core",),
     "store": ("core",),
     "parts": ("core", "numerics"),
-    "engine": ("core", "models"),
+    "engine": ("core", "models", "store"),
     "evidence": ("core", "numerics", "models", "data", "store", "engine"),
     "recipes": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence"),
     "worlds": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence", "recipes"),

@@ -313,7 +313,7 @@ def load_context(line: Line, version: Version) -> int | None:
 
 def stored_reading(line: Line, version: Version, when: str, suite: str) -> Reading:
     """A reading that a version's evidence holds."""
-    header = version.evidence[when][suite]  # type: ignore[index,call-overload]
+    header = version.evidence[when][suite]
     arrays = {k: t.numpy() for k, t in line.load(version, f"evidence/{when}/{suite}").items()}
     return Reading.from_parts(header, arrays)
 

@@ -185,11 +185,11 @@ class Version:
         return self.content.files
 
     @property
-    def record(self) -> JSON:
+    def record(self) -> Any:
         return self.content.record
 
     @property
-    def evidence(self) -> JSON:
+    def evidence(self) -> Any:
         return self.content.evidence
 
     @property
