@@ -10,11 +10,11 @@ from regraft.recipes.learn import learn
 
 HEAD = """# Recipe files
 
-A recipe file is YAML: `recipe: learn` and the knobs below; what is left out is chosen, and the choice is printed with its reason.
-It is not a language: no conditions, no variables. One knob on the command line is `--set key=value`.
-A part is its name, or its name with knobs: `schedule: rewarm`, `schedule: {rewarm: {warmup: 0.02}}`; a part may be another's knob:
-`sampler: {temperature: {tau: {cooldown: {}}}}`. `regraft methods NAME` shows a part's knobs. Editors read
-[recipe.schema.json](recipe.schema.json).
+A recipe file is YAML: `recipe: learn` and the knobs below; what is left out is chosen, and the choice is printed with
+its reason. It is not a language: no conditions, no variables. One knob on the command line is `--set key=value`.
+A part is its name, or its name with knobs: `schedule: rewarm`, `schedule: {rewarm: {warmup: 0.02}}`; a part may be
+another's knob: `sampler: {temperature: {tau: {cooldown: {}}}}`. `regraft methods NAME` shows a part's knobs. Editors
+read [recipe.schema.json](recipe.schema.json).
 
 | knob | type | default | what it is |
 |---|---|---|---|

@@ -1,8 +1,8 @@
 """An update: one transaction on a line, written down call by call.
 
-A recipe is a function of an `Update`. Each call is kept in the run's folder with its knobs and its result; a run that was
-killed is gone through again, where calls that were done give their results at once and the one that was not goes on from its
-newest checkpoint. The list of calls is the version's record.
+A recipe is a function of an `Update`. Each call is kept in the run's folder with its knobs and its result; a run that
+was killed is gone through again, where calls that were done give their results at once and the one that was not goes on
+from its newest checkpoint. The list of calls is the version's record.
 """
 
 from __future__ import annotations
@@ -136,7 +136,10 @@ class Update:
         monitors: Mapping[str, Rows] | None = None,
         monitor_every: int = 50,
     ) -> Fitted:
-        """Minimises the plan; the model then has the weights it ended with. `from_trunk`: begins before the base's annealing."""
+        """Minimises the plan; the model then has the weights it ended with.
+
+        `from_trunk`: begins before the base's annealing.
+        """
 
         self.training = True
 
