@@ -74,7 +74,6 @@ class Update:
         model: the model it changes, with the base's released weights at first.
         memory: what the parts of earlier updates left.
         calls: what was done so far: the record.
-        training: whether it came to fitting: before, nothing costly is lost when it is thrown away.
     """
 
     def __init__(
@@ -94,13 +93,17 @@ class Update:
         self.checkpoint_seconds = checkpoint_seconds
         self.folder = line.run_dir(run)
         self.calls: list[Any] = []
-        self.training = False
         self.model = load_model(line, base, device=device)
         record = base.record if isinstance(base.record, dict) else {}
         self.memory: dict[str, Any] = {}
-        if MEMORY in base.bundles:
-            self.memory = checkpoint.unpack(record["memory"], line.load(base, MEMORY))
+        if "memory" in record:
+            self.memory = checkpoint.unpack(record["memory"], line.load(base, MEMORY) if MEMORY in base.bundles else {})
         self.began = time.monotonic()
+
+    @property
+    def training(self) -> bool:
+        """Whether a checkpoint of a fit stands: before, nothing costly is lost when the run is thrown away."""
+        return any(self.folder.glob("*/at/step-*"))
 
     def measure(self, when: str, suites: Mapping[str, Suite]) -> dict[str, Reading]:
         """Reads every suite with the model as it stands."""
@@ -140,8 +143,6 @@ class Update:
 
         `from_trunk`: begins before the base's annealing.
         """
-
-        self.training = True
 
         def make(folder: Path) -> Any:
             self.listener.stage("training")

@@ -1,0 +1,125 @@
+"""An update from end to end: what it chooses, what it remembers, what the next one makes of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regraft.cli.updates import Request, run
+from regraft.core.errors import RegraftError
+from regraft.recipes.adoption import adopt
+from regraft.recipes.readings import evidence
+from regraft.store import Line, Version
+from regraft.worlds import llama
+
+WORDS = {"first": "red green blue grey", "second": "one two three four", "third": "sun moon star sky"}
+KNOBS = {"tokens": 640, "batch_tokens": 64, "context": 16, "lr": 1e-2}
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
+    dice = random.Random(0)
+    for name, words in WORDS.items():
+        rows = [{"text": " ".join(dice.choices(words.split(), k=12)), "source": f"{name}{i % 2}"} for i in range(150)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items = [{"prompt": "red", "choices": [" green", " two"], "answer": 0, "tags": ["colour"]} for _ in range(1)]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    tokenizer = llama.bpe(WORDS.values(), 300)
+    llama.save(llama.llama(tokenizer, width=16, depth=1, heads=2, context=16), tmp_path / "model")
+    return adopt(str(tmp_path / "model"), tmp_path / "line")[0]
+
+
+def learn(line: Line, text: str, *, unprotected: bool = False, suites: tuple[str, ...] = (), **knobs: Any) -> Version:
+    folder = line.path.parent
+    request = Request(
+        target=str(line.path),
+        data=[str(folder / f"{text}.jsonl")],
+        knobs=KNOBS | knobs,
+        suites=[str(folder / f"{name}.jsonl") for name in suites],
+        unprotected=unprotected,
+    )
+    version = run(line, request, quiet=True)
+    assert version is not None
+    return version
+
+
+def fitted(version: Version) -> dict[str, Any]:
+    return next(call for call in version.record["calls"] if "fit" in call)
+
+
+def test_the_line_knows_the_past_and_replays_it(line: Line) -> None:
+    with pytest.raises(RegraftError, match="does not know what the model was trained on"):
+        learn(line, "first")
+    first = learn(line, "first", unprotected=True)
+    second = learn(line, "second", replay=0.25)
+    roles = {(use.role, use.corpus) for use in second.corpora}
+    assert {role for role, _ in roles} == {"new", "replay"}
+    assert ("replay", first.corpora[0].corpus) in roles
+    assert list(evidence(second)["after"]) == ["first", "second"]
+    curve = evidence(second)["curve"]
+    assert {"held/old", "held/new", "nll@old", "nll@new"} <= set(curve[-1])
+    row = next(iter(line.rows_of(first))).row
+    assert {t.version for t in line.versions_of(row)} >= {first.id, second.id}
+
+
+def test_held_out_documents_touch_no_version(line: Line) -> None:
+    version = learn(line, "first", unprotected=True, tokens=64_000)
+    touched = {use.row for use in line.rows_of(version)}
+    held = set(evidence(version)["after"]["first"]["ids"])
+    assert held
+    assert not touched & held
+
+
+def test_the_infinite_schedule_goes_on_from_before_its_annealing(line: Line) -> None:
+    first = learn(line, "first", unprotected=True, schedule="infinite")
+    assert {"trunk", "trunk/optimizer"} <= set(first.bundles)
+    second = learn(line, "second", replay=0.25, schedule="infinite")
+    assert fitted(second)["from_trunk"]
+    rates = [r["lr"] for r in evidence(second)["curve"] if "lr" in r]
+    assert rates[0] == pytest.approx(1e-2 * 0.55)
+    rewarmed = learn(line, "third", replay=0.25)
+    assert not fitted(rewarmed)["from_trunk"]
+
+
+def test_what_parts_leave_reaches_the_next_update(line: Line) -> None:
+    with pytest.raises(RegraftError, match="gradient_norms"):
+        learn(line, "first", unprotected=True, schedule="refined")
+    learn(line, "first", unprotected=True, gradients=["gradient_norms"])
+    assert line.runs() == []
+    assert "fit" in fitted(learn(line, "second", replay=0.25, schedule="refined"))
+
+
+def test_questions_are_asked_again_of_later_versions(line: Line) -> None:
+    learn(line, "first", unprotected=True, suites=("items",))
+    later = learn(line, "second", replay=0.25)
+    assert "items" in evidence(later)["before"]
+    assert evidence(later)["after"]["items"]["unit"] == "correct"
+
+
+def test_sources_have_shares(line: Line) -> None:
+    learn(line, "first", unprotected=True)
+    version = learn(line, "second", replay=0.25, shares={"second0": 0.75, "second1": 0.25})
+    feeds = fitted(version)["fit"]["Plan"]["feeds"]
+    shares = {f["Feed"]["name"]: f["Feed"]["share"] for f in feeds}
+    assert shares == pytest.approx({"second0": 0.5625, "second1": 0.1875, "old": 0.25})
+    with pytest.raises(RegraftError, match="no source 'second9'"):
+        learn(line, "third", shares={"second9": 1.0})
+
+
+def test_the_same_update_is_the_same_version(line: Line) -> None:
+    first = learn(line, "first", unprotected=True)
+    line.rollback("v1")
+    assert learn(line, "first", unprotected=True).id == first.id
+    line.rollback("v1")
+    assert learn(line, "first", unprotected=True, seed=1).id != first.id
+
+
+def test_a_strong_shift_asks_for_more_replay(line: Line) -> None:
+    learn(line, "first", unprotected=True, tokens=20_000)
+    second = learn(line, "second")
+    assert evidence(second)["why"][0].startswith("replay     25%")
