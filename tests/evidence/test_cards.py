@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
@@ -361,29 +358,6 @@ lambda *, q=1: (yield)
 def test_the_hash_is_alike_on_every_version_of_python(tmp_path: Path) -> None:
     tree(tmp_path, claims__plain=PLAIN)
     assert code("plain", tree_at(tmp_path)).hash == "a1753850c90d98cd"
-
-
-# --- cost -------------------------------------------------------------------------------------------------------------
-
-
-def test_reading_300_measured_cards_costs_little_more_than_parsing_them(root: Path) -> None:
-    body = PLAIN.partition("match f")[0] * 4
-    for name in (f"m{n}" for n in range(300)):
-        method = EWC.replace("class ewc", f"class {name}") + body
-        tree(root, **{f"parts__losses__{name}": method, f"claims__{name}": "x = 1\n"})
-        record(root, name)
-
-    def parse() -> None:
-        for path in (root / "parts" / "losses").glob("*.py"):
-            ast.parse(path.read_bytes())
-
-    def seconds(of: Callable[[], object]) -> float:
-        began = time.process_time()
-        of()
-        return time.process_time() - began
-
-    assert {c.standing for c in cards(root) if c.name != "ewc"} == {"shown"}
-    assert min(seconds(lambda: cards(root)) for _ in range(3)) < 2 * min(seconds(parse) for _ in range(3))
 
 
 def test_the_list_starts_without_torch() -> None:
