@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.define import schedule
-from regraft.core.errors import Diverged, Interrupted, RegraftError
+from regraft.core.errors import Clash, Diverged, Interrupted, RegraftError
 from regraft.core.parts import Context, Outcome, Progress, Slot, View
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
@@ -121,6 +121,33 @@ def test_shares_are_exact_over_time() -> None:
         Training(steps=100, batch=8, lr=0.01),
     )
     assert fitted.rows == {"new": 760, "old": 40}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+def test_feeds_that_all_have_shares_fill_every_batch(batch: int) -> None:
+    counted = Counting()
+    feeds = tuple(Feed(n, shuffled("new"), share) for n, share in (("a", 0.45), ("b", 0.3), ("c", 0.25)))
+    fitted = fit(
+        model(),
+        Plan(feeds=feeds, losses=(Weighted(nll()),)) + counted.plan(),
+        {"new": rows()},
+        Training(steps=200, batch=batch, lr=0.01),
+    )
+    assert fitted.tokens == 200 * batch
+    assert all(abs(counted.rows[n] - 200 * batch * share) <= 1 for n, share in (("a", 0.45), ("b", 0.3), ("c", 0.25)))
+    with pytest.raises(RegraftError, match="no feed takes the rest"):
+        after(Plan(feeds=feeds[:2], losses=(Weighted(nll()),)))
+
+
+def test_two_feeds_of_one_name_clash() -> None:
+    with pytest.raises(Clash, match="one name"):
+        Plan(feeds=(NEW, NEW))
+
+
+@pytest.mark.parametrize(("knobs", "says"), [({"constant": 0.0}, "has no value"), ({"floor": -1.0}, "no value|gives")])
+def test_a_schedule_without_a_rate_is_one_line(knobs: dict[str, float], says: str) -> None:
+    with pytest.raises(RegraftError, match=says):
+        after(PLAIN + Plan(lr=infinite(**knobs)))
 
 
 class Counting:
@@ -365,5 +392,14 @@ def test_fewer_rows_than_the_batch(count: int) -> None:
     assert len(fitted.curve) == 4
 
 
-def test_no_rows_end_the_run() -> None:
-    assert fit(model(), PLAIN, {"new": rows(0)}, SETTINGS).curve == []
+def test_no_rows_are_an_error() -> None:
+    with pytest.raises(RegraftError, match="no rows are left at step 0 of 12"):
+        fit(model(), PLAIN, {"new": rows(0)}, SETTINGS)
+
+
+def test_what_a_branching_schedule_leaves_goes_with_its_trunk() -> None:
+    data = {"new": rows()}
+    first = fit(model(), PLAIN + Plan(lr=infinite()), data, SETTINGS)
+    assert first.memory["infinite"] == 0.55
+    then = fit(model(), PLAIN + Plan(lr=rewarm()), data, SETTINGS, memory=first.memory)
+    assert then.memory == {}

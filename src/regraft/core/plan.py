@@ -74,6 +74,8 @@ class Plan:
             shares = {f.name: f.share for f in self.feeds if f.share is not None}
             raise RegraftError(f"the feeds' shares add up to {fixed:g}, over 1: {shares}")
         names = {f.name for f in self.feeds}
+        if len(names) < len(self.feeds):
+            raise Clash(f"two feeds have one name: {[f.name for f in self.feeds]}", do="Rename one")
         for w in self.losses:
             if names and (unknown := set(w.on) - names):
                 raise RegraftError(f"{w.part} reads feeds {sorted(unknown)}; the plan has {sorted(names)}")

@@ -113,7 +113,7 @@ def fit(
         Interrupted: Ctrl-C; a checkpoint was written first.
     """
     shared = processes or Processes()
-    with own_dice(training.seed + shared.rank), Stop(active=folder is not None) as stop:
+    with own_dice(training.seed), Stop(active=folder is not None) as stop:
         run = _Run(model, plan, data, training, others or {}, memory or {}, shared)
         if optimizer_state:
             run.load_optimizer(optimizer_state)
@@ -127,8 +127,7 @@ def fit(
             watch.before()
         kept = time.monotonic()
         while run.step < training.steps:
-            if not run.advance(meter):
-                break
+            run.advance(meter)
             ended = run.step == training.steps
             if ended or run.step % training.log_every == 0 or watch.due():
                 watch.record(ended)
@@ -229,6 +228,9 @@ class _Run:
         self._choose_moving()
         self.samplers = {f.name: self.begin(f.sampler) for f in plan.feeds}
         self.shares = {f.name: None if f.share is None else self._knob(f.share) for f in plan.feeds}
+        fixed = [s for s in self.shares.values() if isinstance(s, float)]
+        if len(fixed) == len(self.shares) and sum(fixed) < 1 - 1e-9:
+            raise RegraftError(f"the feeds' shares add up to {sum(fixed):g} and no feed takes the rest")
         present = [w for w in plan.losses if w.weight != 0]
         self.terms = [_Term(self.begin(w.part), w.on, self._knob(w.weight), self._label(w.part)) for w in present]
         self.penalties = [(self.begin(w.part), self._knob(w.weight)) for w in plan.penalties if w.weight != 0]
@@ -272,7 +274,15 @@ class _Run:
         return float(knob) if isinstance(knob, float | int) else self.begin(knob)
 
     def _value(self, knob: ScheduleRun | float) -> float:
-        return knob if isinstance(knob, float) else knob(self.progress())
+        if isinstance(knob, float):
+            return knob
+        try:
+            value = knob(self.progress())
+        except (ArithmeticError, ValueError) as error:
+            raise RegraftError(f"the schedule {knob} has no value at step {self.step}: {error}") from error
+        if not 0 <= value < math.inf:
+            raise RegraftError(f"the schedule {knob} gives {value:g} at step {self.step}", do="Look at its knobs")
+        return value
 
     def _choose_moving(self) -> None:
         """Which tensors may move: a scalar factor scales the learning rate, a tensor scales the step entry by entry."""
@@ -303,15 +313,16 @@ class _Run:
 
     # --- one step
 
-    def advance(self, meter: Meter | None) -> bool:
-        """One optimizer step; False when no feed has rows left."""
+    def advance(self, meter: Meter | None) -> None:
+        """One optimizer step."""
         if self.step == self.master:
             self.trunk = self._branch()
         self.drawn = self._draw()
         if not self.drawn:
-            return False
+            sources = {f.name: str(f.sampler) for f in self.plan.feeds}
+            raise RegraftError(f"no rows are left at step {self.step} of {self.training.steps}: {sources}")
         if self.lr is not None:
-            factor = self.lr(self.progress())
+            factor = self._value(self.lr)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.training.lr * group["factor"] * factor
         outcomes = self._backward()
@@ -341,29 +352,37 @@ class _Run:
             for observer in self.observers:
                 observer.observe(outcome)
         self.step += 1
-        return True
 
     def _draw(self) -> list[tuple[str, Rows]]:
-        """The step's rows by feed. Shares are exact over time: what rounding keeps back is drawn in a later step. What
-        a feed with a share cannot give, the feeds without one do."""
+        """The step's rows by feed. Shares are exact over time: what rounding keeps back is drawn in a later step.
+
+        What a feed with a share cannot give, the feeds without one do; if every feed has a share, what rounding leaves
+        of the batch goes to those that were kept back most.
+        """
         batch, feeds = self.training.batch, self.plan.feeds
         if len(feeds) == 1 and self.shares[feeds[0].name] is None:
             return _some([(feeds[0], self.samplers[feeds[0].name].draw(batch))])
         for f in feeds:
             if f.solo and (rows := self.samplers[f.name].draw(batch)).count:
                 return [(f.name, rows)]
-        drawn: dict[str, Rows] = {}
-        left = batch
-        for f in feeds:
-            if not f.solo and (share := self.shares[f.name]) is not None:
-                wanted = self.carry.get(f.name, 0.0) + batch * self._value(share)
-                count = min(int(wanted + 1e-9), left)
-                self.carry[f.name] = wanted - count
-                drawn[f.name] = self.samplers[f.name].draw(count)
-                left -= drawn[f.name].count
-        free = [f for f in feeds if not f.solo and f.name not in drawn]
-        for i, f in enumerate(free):
-            drawn[f.name] = self.samplers[f.name].draw(left * (i + 1) // len(free) - left * i // len(free))
+        wanted = {
+            f.name: self.carry.get(f.name, 0.0) + batch * self._value(share)
+            for f in feeds
+            if not f.solo and (share := self.shares[f.name]) is not None
+        }
+        free = [f.name for f in feeds if not f.solo and f.name not in wanted]
+        counts: dict[str, int] = {}
+        for name, rows in wanted.items():
+            counts[name] = min(max(int(rows + 1e-9), 0), batch - sum(counts.values()))
+        if not free:
+            rest = batch - sum(counts.values())
+            for name in sorted(wanted, key=lambda n: counts[n] - wanted[n])[:rest]:
+                counts[name] += 1
+        self.carry = {name: rows - counts[name] for name, rows in wanted.items()}
+        drawn = {name: self.samplers[name].draw(count) for name, count in counts.items()}
+        left = batch - sum(rows.count for rows in drawn.values())
+        for i, name in enumerate(free):
+            drawn[name] = self.samplers[name].draw(left * (i + 1) // len(free) - left * i // len(free))
         return _some([(f, drawn[f.name]) for f in feeds if f.name in drawn])
 
     def _backward(self, listen: bool = True) -> list[Outcome]:
@@ -511,6 +530,24 @@ class _Run:
             elif rank == 0:
                 term.means.merge(each["means"][i] for each in own)
 
+    def _leave(self) -> dict[str, Any]:
+        """What this run and those before it leave.
+
+        What a branching schedule leaves is true of its trunk alone, and goes when a later run leaves no trunk; `trunk`
+        says whose it is.
+        """
+        branching = self.parts[self.plan.lr][0] if self.plan.lr is not None and self.master >= 0 else None
+        memory = dict(self.memory)
+        for name in memory.pop("trunk", {"leaves": ()})["leaves"]:
+            memory.pop(name, None)
+        for name, run in self.parts.values():
+            if isinstance(run, Leaves):
+                left = run.leave()
+                memory.update(left)
+                if name == branching:
+                    memory["trunk"] = {"schedule": name.removesuffix("/0"), "leaves": list(left)}
+        return memory
+
     def _branch(self) -> dict[str, Any] | None:
         """The weights, and what the optimizer knows of each tensor, by name; in the first process."""
         names = {id(p): n for n, p in self.moving.items()}
@@ -532,10 +569,7 @@ class _Run:
         if self.step == self.master:
             self.trunk = self._branch()
         self.processes.restore(self.model)
-        memory = dict(self.memory)
-        for _, run in self.parts.values():
-            if isinstance(run, Leaves):
-                memory.update(run.leave())
+        memory = self._leave()
         for t in self.trainables:
             t.fold(self.model)
         for slot in self.model.slots():

@@ -100,6 +100,27 @@ class CausalLM(TorchModel):
         return int(rows["input_ids"].numel())
 
     @torch.no_grad()
+    def check_packing(self) -> None:
+        """Raises RegraftError when documents of one block are not kept apart: another first document must not change
+        what the model says of the second. Not every family builds its attention from positions."""
+        ids = torch.arange(8, device=self.device).remainder(self.module.get_input_embeddings().weight.shape[0])
+        both = torch.stack([ids, torch.cat([ids[:4].flip(0), ids[4:]])])
+        positions = torch.arange(4, device=self.device).repeat(2, 2)
+        training = self.module.training
+        self.module.eval()
+        try:
+            logits = self.runner(input_ids=both, position_ids=positions, use_cache=False).logits[:, 4:]
+        except TypeError:
+            logits = None
+        self.module.train(training)
+        if logits is None or (logits[0] - logits[1]).abs().max() > 1e-5 * logits.abs().max():
+            name = type(self.module).__name__
+            raise RegraftError(
+                f"{name} does not keep the documents of a packed block apart: its attention ignores where they begin",
+                do="Use a family that builds its mask from positions, such as Llama, Qwen, Mistral, GPT-2 or GPT-NeoX",
+            )
+
+    @torch.no_grad()
     def generate(
         self, prompts: Sequence[str], *, tokens: int = 64, temperature: float = 0.0, seed: int = 0
     ) -> list[str]:

@@ -145,6 +145,7 @@ class Update:
         """
 
         def make(folder: Path) -> Any:
+            self.model.check_packing()
             self.listener.stage("training")
             state = None
             if from_trunk:
