@@ -69,8 +69,9 @@ else:
     optimizer = torch.optim.AdamW(model.module.parameters(), lr=1e-3)
     for index in _indices(64, 8, 6):
         optimizer.zero_grad()
-        logits = model.module(input_ids=rows["input_ids"][index], position_ids=rows["positions"][index],
-        use_cache=False).logits F.cross_entropy(logits.flatten(0, 1), rows["targets"][index].flatten()).backward()
+        batch = {"input_ids": rows["input_ids"][index], "position_ids": rows["positions"][index]}
+        logits = model.module(**batch, use_cache=False).logits
+        F.cross_entropy(logits.flatten(0, 1), rows["targets"][index].flatten()).backward()
         torch.nn.utils.clip_grad_norm_(model.module.parameters(), 1.0)
         optimizer.step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -5,6 +5,7 @@ the same model, batches, optimizer and number of steps.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -189,7 +190,8 @@ def _trainer(model: Callable[[], CausalLM], blocks: Rows, batch: int, steps: int
                 disable_tqdm=True,
                 use_cpu=True,
             )
-            Trainer(model().module, arguments, train_dataset=Table()).train()
+            with contextlib.redirect_stdout(None):
+                Trainer(model().module, arguments, train_dataset=Table()).train()
 
     return run
 
