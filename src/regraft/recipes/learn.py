@@ -30,6 +30,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from regraft.core.errors import RegraftError, nearest
 from regraft.core.plan import Feed, Plan, Weighted
+from regraft.core.rows import Rows
 from regraft.data.corpus import Corpus
 from regraft.data.pack import Blocks, pack
 from regraft.engine.training import Training, optimizer_class
@@ -114,7 +115,7 @@ class learn(BaseModel):
             {name: blocks.rows for name, blocks in chosen.blocks.items()},
             chosen.training,
             from_trunk=chosen.from_trunk,
-            monitors={f"{side}": pack(held, context, seed=0).rows for side, held in sources.held().items()},
+            monitors=chosen.monitors,
             monitor_every=chosen.monitor_every,
         )
         u.settle()
@@ -179,8 +180,10 @@ class learn(BaseModel):
             seed=self.seed,
             log_every=max(1, steps // 100),
         )
-        from_trunk = TRUNK in u.base.bundles and "infinite" in u.memory and "infinite" in repr(self.schedule)
-        return Chosen(plan, training, blocks, from_trunk, self.monitor_every or max(1, steps // 25), lines)
+        from_trunk = TRUNK in u.base.bundles and u.memory.get("trunk", {}).get("schedule") in described(self.schedule)
+        every = self.monitor_every or max(1, steps // 25)
+        monitors = _monitors(sources.held(), context, total * every // steps)
+        return Chosen(plan, training, blocks, from_trunk, monitors, every, lines)
 
     def _share(self, sources: Sources, before: Mapping[str, Reading], known: bool) -> tuple[float, str]:
         if not known:
@@ -227,6 +230,7 @@ class Chosen:
     Attributes:
         blocks: the rows of each feed, by its name.
         from_trunk: whether it goes on from before the last annealing.
+        monitors: held-out rows of both sides, for the curve.
         lines: what was chosen, and why, for people.
     """
 
@@ -234,8 +238,19 @@ class Chosen:
     training: Training
     blocks: Mapping[str, Blocks]
     from_trunk: bool
+    monitors: Mapping[str, Rows]
     monitor_every: int
     lines: list[str]
+
+
+def _monitors(held: Mapping[str, Corpus], context: int, tokens: int) -> dict[str, Rows]:
+    """Held-out blocks of each side, so few that measuring them every `tokens` tokens adds about a tenth to the training.
+
+    A forward pass costs a third of a step's.
+    """
+    most = max(8, 3 * tokens // (10 * context * max(1, len(held))))
+    rows = {side: pack(corpus, context, seed=0).rows for side, corpus in held.items()}
+    return {side: table.take(slice(0, most)) for side, table in rows.items()}
 
 
 def _checked(shares: Mapping[str, float], new: Corpus) -> Mapping[str, float]:
