@@ -123,3 +123,26 @@ def test_a_strong_shift_asks_for_more_replay(line: Line) -> None:
     learn(line, "first", unprotected=True, tokens=20_000)
     second = learn(line, "second")
     assert evidence(second)["why"][0].startswith("replay     25%")
+
+
+def test_no_later_text_trains_on_what_an_earlier_one_holds_out(line: Line) -> None:
+    folder = line.path.parent
+    dice = random.Random(1)
+    more = [{"text": " ".join(dice.choices("red green blue one two".split(), k=12))} for _ in range(2000)]
+    both = (folder / "first.jsonl").read_text() + "".join(json.dumps(row) + "\n" for row in more)
+    (folder / "bigger.jsonl").write_text(both)
+    first = learn(line, "first", unprotected=True)
+    held = set(evidence(first)["after"]["first"]["ids"])
+    bigger = learn(line, "bigger", replay=0.25, tokens=80_000)
+    assert not held & {use.row for use in line.rows_of(bigger)}
+    trained = {use.row for use in line.rows_of(first)}
+    assert not trained & set(evidence(bigger)["after"]["bigger"]["ids"])
+
+
+def test_two_texts_of_one_name_have_two_suites_and_the_shift_its_sign(line: Line) -> None:
+    folder = line.path.parent
+    learn(line, "first", unprotected=True, tokens=20_000)
+    (folder / "first.jsonl").write_text((folder / "second.jsonl").read_text())
+    second = learn(line, "first")
+    assert list(evidence(second)["after"]) == ["first", "first-2"]
+    assert evidence(second)["why"][0].startswith("replay     25%")

@@ -360,9 +360,9 @@ class Corpus:
     def split(self, share: float, *, at_least: int = 8, at_most: int | None = None) -> tuple[Corpus, Corpus]:
         """The corpus without its held-out documents, and those.
 
-        Which documents are held out follows from their ids alone: a document that was held out yesterday is held out
-        today, whatever came with it, and copies fall on the same side. `at_least` (never more than half) and `at_most`
-        count different documents; where they bind, the smallest hashes are taken.
+        Which documents are held out follows from their ids, and copies fall on the same side. `at_least` (never more
+        than half) and `at_most` count different documents; where they bind, the smallest hashes are taken, and how many
+        those are depends on the corpus.
         """
         if not 0 <= share < 1:
             raise RegraftError(f"the held-out share must be at least 0 and under 1, not {share}")

@@ -191,7 +191,7 @@ class learn(BaseModel):
         if self.replay is not None:
             return self.replay, "as the recipe says"
         loss = {name: r.mean for name, r in before.items() if r.lower_is_better}
-        new = loss.pop(sources.new.name, None)
+        new = loss.pop(sources.names[sources.new.digest], None)
         if new is None or not loss:
             return WEAK_SHARE, "too little text is held out to measure the shift"
         shift = new - sum(loss.values()) / len(loss)
@@ -206,7 +206,10 @@ class learn(BaseModel):
             return round(self.epochs * new), f"{self.epochs:g} times the new text, as the recipe says"
         aimed = FEWEST_STEPS * (self.batch_tokens or 4096)
         passes = min(MOST_EPOCHS, max(1, math.ceil(aimed / new)))
-        return passes * new, "one pass" if passes == 1 else f"{passes} passes, since one would give too few steps"
+        return (
+            passes * new,
+            "as many as the new text has" if passes == 1 else f"{passes} passes, since one would give too few steps",
+        )
 
     def _batch_tokens(self, total: int) -> int:
         if self.batch_tokens is not None:
@@ -244,7 +247,7 @@ class Chosen:
 
 
 def _monitors(held: Mapping[str, Corpus], context: int, tokens: int) -> dict[str, Rows]:
-    """Held-out blocks of each side, so few that measuring them every `tokens` tokens adds about a tenth to the training.
+    """Held-out blocks of each side, so few that measuring them every `tokens` tokens adds a tenth to the training.
 
     A forward pass costs a third of a step's.
     """

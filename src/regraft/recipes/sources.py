@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from regraft.core.errors import RegraftError
 from regraft.data.corpus import Corpus, canonical
@@ -43,6 +45,26 @@ class Sources:
     message: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Keeps apart what is trained on and what is measured on, whatever text a document came with.
+
+        No text trains on what any text of the line holds out; the new text holds out nothing that was trained on. A
+        text that comes again is the new one, or the past, not both.
+        """
+        known = {text.digest for text, _ in self.past} | {self.new.digest}
+        past = [(text, corpus) for text, corpus in self.past if text.digest != self.new.digest]
+        kept = [text for text in self.kept if text.digest not in known]
+        trained = _keys([*(corpus for _, corpus in past), *(text.train for text in kept)])
+        new = replace(self.new, held=_without(self.new.held, trained))
+        held = _keys([new.held, *(text.held for text, _ in past), *(text.held for text in kept)])
+        own = {
+            "new": replace(new, train=_without(new.train, held)),
+            "past": [(text, _without(corpus, held)) for text, corpus in past],
+            "kept": [replace(text, train=_without(text.train, held)) for text in kept],
+        }
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
+
     def old(self) -> Corpus | None:
         """All that may be replayed."""
         known = [corpus for _, corpus in self.past if corpus.documents] + [text.train for text in self.kept]
@@ -51,16 +73,22 @@ class Sources:
     def old_texts(self) -> list[Text]:
         return [text for text, _ in self.past] + list(self.kept)
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The suite of each text's held-out documents, by the text's digest; the new one's is last."""
+        found: dict[str, str] = {}
+        taken = {items.name for items in [*self.carried, *self.items]}
+        for text in [*self.old_texts(), self.new]:
+            found[text.digest] = _free(text.name, taken | set(found.values()))
+        return found
+
     def suites(self, context: int) -> dict[str, Suite]:
         """The held-out documents of every text that the line knows, the new one last, and the questions."""
-        found: dict[str, Suite] = {}
-        digests: set[str] = set()
-        for text in [*self.old_texts(), self.new]:
-            if text.held.documents and text.digest not in digests:
-                digests.add(text.digest)
-                name = _free(text.name, found)
-                found[name] = HeldOut(name, text.held, context)
-        prints = {suite.fingerprint for suite in found.values()}
+        held = [text for text in [*self.old_texts(), self.new] if text.held.documents]
+        found: dict[str, Suite] = {
+            self.names[text.digest]: HeldOut(self.names[text.digest], text.held, context) for text in held
+        }
+        prints: set[str] = set()
         for items in [*self.carried, *self.items]:
             if items.fingerprint in prints:
                 continue
@@ -77,6 +105,18 @@ class Sources:
         old = [text.held for text in self.old_texts() if text.held.documents]
         sides = {OLD: texts.union(old)} if old else {}
         return {**sides, NEW: self.new.held} if self.new.held.documents else sides
+
+
+def _keys(corpora: Sequence[Corpus]) -> NDArray[np.uint64]:
+    """Half of each document's id, which tells documents apart."""
+    halves = [np.ascontiguousarray(corpus.ids[:, :8]).view(np.uint64)[:, 0] for corpus in corpora if corpus.documents]
+    return np.concatenate(halves) if halves else np.empty(0, dtype=np.uint64)
+
+
+def _without(corpus: Corpus, keys: NDArray[np.uint64]) -> Corpus:
+    """The documents of a corpus that are not among the keys."""
+    among = np.isin(_keys([corpus]), keys)
+    return corpus.select(~among) if among.any() else corpus
 
 
 def store_items(line: Line, suite: Items) -> Mapping[str, TensorRef]:
@@ -101,7 +141,7 @@ def items_of(line: Line, refs: Mapping[str, Any]) -> Items:
     return Items(items=items, **raw)
 
 
-def _free(name: str, taken: Mapping[str, Any]) -> str:
+def _free(name: str, taken: Collection[str]) -> str:
     if name not in taken:
         return name
     return next(f"{name}-{i}" for i in range(2, len(taken) + 3) if f"{name}-{i}" not in taken)
