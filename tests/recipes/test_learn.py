@@ -128,7 +128,7 @@ def test_a_strong_shift_asks_for_more_replay(line: Line) -> None:
 def test_no_later_text_trains_on_what_an_earlier_one_holds_out(line: Line) -> None:
     folder = line.path.parent
     dice = random.Random(1)
-    more = [{"text": " ".join(dice.choices("red green blue one two".split(), k=12))} for _ in range(2000)]
+    more = [{"text": " ".join(dice.choices(["red", "green", "blue", "one", "two"], k=12))} for _ in range(2000)]
     both = (folder / "first.jsonl").read_text() + "".join(json.dumps(row) + "\n" for row in more)
     (folder / "bigger.jsonl").write_text(both)
     first = learn(line, "first", unprotected=True)
