@@ -326,7 +326,7 @@ def test_an_unfinished_run_is_not_forgotten(shell: Shell, world: Path, tmp_path:
 
     line = Line.open(copy_line(world, tmp_path / "line"))
     request = updates.Request(
-        str(line.path), [str(world / "new.jsonl")], {"seed": 0, "tokens": 500}, [str(world / "old.jsonl")]
+        str(line.path), [str(world / "new.jsonl")], {"tokens": 500}, [str(world / "old.jsonl")]
     )
     with line.writing():
         name, order = updates._order(line, request)

@@ -72,7 +72,7 @@ def learn(
     line: Annotated[Path | None, typer.Option(help="Where the line of a model folder is made.")] = None,
     base: Annotated[str, typer.Option(help="The version to begin from.")] = "head",
     message: Annotated[str, typer.Option("-m", "--message", help="One line for the log.")] = "",
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of everything that is drawn; wins over the recipe's.")] = None,
     unprotected: Annotated[bool, typer.Option(help="Go on though there is no old text to replay.")] = False,
     skip_bad: Annotated[bool, typer.Option(help="Pass over bad rows, count and list them.")] = False,
     plan_only: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,

@@ -126,18 +126,29 @@ def _follow(request: Request, processes: Processes, *, plan_only: bool) -> None:
 
 def _line(request: Request, resume: bool) -> Line:
     """The line that the target is or has, made now if need be."""
-    place = request.line or Path(f"{Path(os.path.abspath(request.target)).name}-line")
-    for path in (Path(request.target), place):
-        if Line.is_line(path) and ((found := Line.open(path)).versions() or resume):
-            return found
+    from regraft.recipes.adoption import adopt, check_same
+
+    target, place = Path(request.target), request.line or _beside(request.target)
+    if Line.is_line(target) and ((found := Line.open(target)).versions() or resume):
+        if request.line is not None and request.line.resolve() != target.resolve():
+            raise RegraftError(f"{target} is a line itself", where=f"--line {request.line}", do="Name one of the two")
+        return found
+    if not resume:
+        _check_asked(request)
+    if Line.is_line(place) and ((found := Line.open(place)).versions() or resume):
+        check_same(request.target, found)
+        return found
     if resume:
         raise RegraftError("there is no line here, so there is no run to go on with", where=request.target)
-    _check_asked(request)
-    from regraft.recipes.adoption import adopt
-
     made, version = adopt(request.target, place)
     err.print(f"{made.path}: a new line, {version.name} {version.message}", markup=False)
     return made
+
+
+def _beside(target: str) -> Path:
+    """Where the line of a model is made: beside its folder; for a hub name, in the working folder."""
+    path = Path(os.path.abspath(target))
+    return (path.parent if path.is_dir() else Path.cwd()) / f"{path.name}-line"
 
 
 def _check_asked(request: Request) -> None:
@@ -180,11 +191,13 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
     return f"{OWN[0]}{hashlib.sha256(canonical(order)).hexdigest()[:12]}", order
 
 
-def knobs_from(recipe: Path | None, said: list[str], seed: int) -> dict[str, Any]:
-    """The recipe's knobs from its file and from --set, checked; the error names the key."""
+def knobs_from(recipe: Path | None, said: list[str], seed: int | None) -> dict[str, Any]:
+    """The recipe's knobs from its file, --set and --seed, the later winning; checked: the error names the key."""
     from regraft.recipes.files import check, read_recipe
 
-    knobs = {"seed": seed, **(read_recipe(recipe) if recipe else {}), **set_knobs(said)}
+    knobs = {**(read_recipe(recipe) if recipe else {}), **set_knobs(said)}
+    if seed is not None:
+        knobs["seed"] = seed
     check(knobs, where=str(recipe or "--set"))
     return knobs
 
@@ -200,6 +213,20 @@ def set_knobs(said: list[str]) -> dict[str, Any]:
             raise RegraftError(f"{each!r} is not key=value", where="--set")
         knobs[key] = parse_yaml(value, where="--set")
     return knobs
+
+
+def _orders(request: Request) -> list[str]:
+    """The options that say, beside --data, what the run is to do."""
+    said = {
+        "--set, --recipe or --seed": request.knobs,
+        "--keep": request.keep,
+        "--suite": request.suites,
+        "--base": request.base != "head",
+        "--message": request.message,
+        "--unprotected": request.unprotected,
+        "--skip-bad": request.skip_bad,
+    }
+    return [option for option, given in said.items() if given]
 
 
 def _begin(line: Line, run: str, order: dict[str, Any], restart: bool) -> None:
@@ -218,6 +245,12 @@ def _unfinished(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
     found = runs.unfinished(line)
     if not found:
         raise RegraftError("there is no unfinished run to go on with", where=line.path)
+    if not request.data and (ignored := _orders(request)):
+        raise RegraftError(
+            f"the unfinished run goes on as it was begun, so {', '.join(ignored)} would be ignored",
+            where="--resume",
+            do="Give --resume alone, or the whole command with --data",
+        )
     if request.data and (asked := _order(line, request)[0]) not in found:
         raise RegraftError(
             f"the unfinished run {found[0]} was asked for something else than this command ({asked})",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.recipes.update import RELEASE
-from regraft.store import Draft, Line, Version
+from regraft.store import Draft, Line, TensorRef, Version
 from regraft.store.folder import read_folder
 
 _WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*"]
@@ -38,6 +41,33 @@ def adopt(model: str, line: Path, *, trust_remote_code: bool = False, message: s
             message=message or f"adopted from {Path(model).name}",
         )
         return made, made.commit(draft)
+
+
+def check_same(model: str, line: Line, *, trust_remote_code: bool = False) -> None:
+    """Raises RegraftError if the line's first version is not this model: another configuration, another tensor."""
+    versions = line.versions()
+    if not versions:
+        return
+    files, tensors = read_folder(local_folder(model), trust_remote_code=trust_remote_code)
+    config = "config.json"
+    if config not in files or files[config].read_bytes() != line.bytes(versions[0].files[config]):
+        other = config
+    else:
+        other = _other_tensor(tensors, line, versions[0].bundles[RELEASE])
+    if other:
+        what = f"the line began from another model than {model}: its {other} is not the same"
+        raise RegraftError(what, where=line.path, do="Name another place with --line, or the line itself to learn on")
+
+
+def _other_tensor(tensors: Iterable[tuple[str, Tensor]], line: Line, stored: Mapping[str, TensorRef]) -> str:
+    """The first tensor that is not as it is stored, or that one of the two lacks; none: an empty name."""
+    lacking = set(stored)
+    for name, tensor in tensors:
+        layout = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+        if name not in stored or stored[name].layout != layout or not line.tensor(stored[name]).equal(tensor):
+            return name
+        lacking.discard(name)
+    return min(lacking, default="")
 
 
 def _empty_line(place: Path) -> Line:

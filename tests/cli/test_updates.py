@@ -1,0 +1,134 @@
+"""`learn` as it is asked for: which line, which knobs, which device; what is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regraft import cli
+from regraft.store import Line
+
+WORDS = "red green blue grey one two three four"
+Run = Callable[..., str]
+
+
+def make_model(folder: Path, seed: int) -> Path:
+    from regraft.worlds.llama import bpe, llama, save
+
+    save(llama(bpe([WORDS], 280), width=16, depth=1, heads=2, context=16, seed=seed), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("a", "b")):
+        make_model(folder / name / "model", seed)
+    return folder
+
+
+@pytest.fixture
+def world(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two models of one shape, a/model and b/model, and a text; the working folder is another one."""
+    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
+    rows = [{"text": f"{WORDS} {i}"} for i in range(60)]
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command that must end with this code; what it said."""
+
+    def command(*words: object, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["regraft", *map(str, words)])
+        from regraft.cli import live
+
+        monkeypatch.setattr(live.out, "file", None)
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        said = "".join(capfd.readouterr())
+        assert (left.value.code, "Traceback" in said) == (code, False), said
+        return " ".join(said.split())
+
+    return command
+
+
+def learn(world: Path, target: object, *more: object) -> list[object]:
+    return ["learn", target, "--data", world / "new.jsonl", "--unprotected", "--set", "tokens=200", *more]
+
+
+def knobs(line: Path) -> dict[str, Any]:
+    found: dict[str, Any] = Line.open(line).version("head").record["knobs"]
+    return found
+
+
+def test_the_line_of_a_model_is_made_beside_it(world: Path, run: Run) -> None:
+    run(*learn(world, world / "a/model"))
+    run(*learn(world, world / "b/model"))
+    assert not list(Path.cwd().iterdir())
+    for name in ("a", "b"):
+        assert len(Line.open(world / name / "model-line").versions()) == 2
+
+
+def test_a_line_that_began_from_another_model_is_not_updated(world: Path, run: Run) -> None:
+    line = world / "line"
+    run(*learn(world, world / "a/model", "--line", line))
+    said = run(*learn(world, world / "b/model", "--line", line), code=2)
+    assert f"{line}: the line began from another model than {world / 'b/model'}: its " in said
+    config = world / "b/model/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "rms_norm_eps": 1e-5}))
+    assert "its config.json is not the same" in run(*learn(world, world / "b/model", "--line", line), code=2)
+    assert "there is no such folder" in run(*learn(world, world / "c/d/model", "--line", line), code=2)
+    other = world / "other"
+    assert "is a line itself" in run(*learn(world, line, "--line", other), code=2)
+    assert len(Line.open(line).versions()) == 2
+    run(*learn(world, world / "a/model", "--line", line, "--set", "lr=0.001"))
+    assert len(Line.open(line).versions()) == 3
+
+
+def test_a_seed_that_is_said_wins_over_the_recipe(world: Path, run: Run) -> None:
+    (world / "recipe.yaml").write_text("seed: 7\n")
+    for said, seed in (([], 7), (["--seed", 3], 3), (["--seed", 0], 0)):
+        run(
+            *learn(world, world / "a/model", "--base", "v1" if said else "head"),
+            "--recipe",
+            world / "recipe.yaml",
+            *said,
+        )
+        assert knobs(world / "a/model-line")["seed"] == seed
+
+
+def test_resume_refuses_what_it_would_ignore(world: Path, run: Run) -> None:
+    from regraft.cli import runs, updates
+    from regraft.recipes.adoption import adopt
+
+    line, _ = adopt(str(world / "a/model"), world / "line")
+    request = updates.Request(str(line.path), [str(world / "new.jsonl")], {"tokens": 200}, unprotected=True)
+    with line.writing():
+        runs.begin(line, *updates._order(line, request))
+    (world / "recipe.yaml").write_text("lr: 0.1\n")
+    for option, *value in (
+        ("--set", "lr=0.1"),
+        ("--recipe", world / "recipe.yaml"),
+        ("--seed", 0),
+        ("--keep", world / "new.jsonl"),
+        ("--suite", world / "quiz.jsonl"),
+        ("--message", "other"),
+        ("--skip-bad",),
+    ):
+        said = run("learn", line.path, "--resume", option, *value, code=2)
+        assert option in said
+        assert "would be ignored" in said
+    assert len(line.versions()) == 1
+    run("learn", line.path, "--resume")
+    assert len(line.versions()) == 2
