@@ -91,7 +91,7 @@ def run(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
     def run(*arguments: str) -> Said:
         from regraft.cli import live
 
-        monkeypatch.setattr(live.out, "file", None)
+        monkeypatch.setattr(live.out, "_file", None)
         monkeypatch.setattr(live.out, "_width", 100)
         monkeypatch.setattr(sys, "argv", ["regraft", *arguments])
         with pytest.raises(SystemExit) as left:
@@ -258,7 +258,7 @@ def test_after_learning_the_two_sides_are_shown(world: Path, capfd: pytest.Captu
 
     line = Line.open(world / "line")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live.out, "file", None)
+        patch.setattr(live.out, "_file", None)
         show_comparison(line, line.version("v3"))
         show_comparison(line, line.version("v1"))
     said = capfd.readouterr()
