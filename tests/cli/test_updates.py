@@ -53,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
         monkeypatch.setattr(sys, "argv", ["regraft", *map(str, words)])
         from regraft.cli import live
 
-        monkeypatch.setattr(live.out, "file", None)
+        monkeypatch.setattr(live.out, "_file", None)
         with pytest.raises(SystemExit) as left:
             cli.main()
         said = "".join(capfd.readouterr())
@@ -132,3 +132,68 @@ def test_resume_refuses_what_it_would_ignore(world: Path, run: Run) -> None:
     assert len(line.versions()) == 1
     run("learn", line.path, "--resume")
     assert len(line.versions()) == 2
+
+
+def test_a_study_on_a_device_that_is_not_there(world: Path, run: Run) -> None:
+    run("adopt", world / "a/model", world / "line")
+    command = ["study", "rewarming", world / "line", "--data", world / "new.jsonl", "--device", "nowhere"]
+    assert "regraft: --device nowhere: no such device" in run(*command, code=2)
+    assert Line.open(world / "line").runs() == []
+
+
+def test_the_plan_names_the_device(world: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert " device cpu " in run(*learn(world, world / "a/model", "--plan-only"))
+    assert "no such device" in run(*learn(world, world / "a/model", "--device", "nowhere"), code=2)
+    run(*learn(world, world / "a/model"))
+    line = world / "a/model-line"
+    assert "no such device" in run("compare", line, "v1", "v2", "--device", "nowhere", code=2)
+    assert "no such device" in run("check", line, "v1", "v2", "--device", "nowhere", code=2)
+
+
+def test_auto_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from regraft.recipes.update import chosen_device
+
+    for there, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert chosen_device("auto") == device
+
+
+def test_how_questions_are_scored_can_be_said(world: Path, run: Run) -> None:
+    from regraft.recipes.sources import load_items
+
+    quiz = world / "quiz.jsonl"
+    quiz.write_text(json.dumps({"prompt": "red", "choices": [" green", " two three"], "answer": 0}) + "\n")
+    run(*learn(world, world / "a/model", "--suite", quiz, "--normalise", "bytes", "--stop", " "))
+    line = Line.open(world / "a/model-line")
+    [suite] = load_items(line, line.version("head"))
+    assert (suite.normalise, suite.stop) == ("bytes", " ")
+    assert "no questions to score" in run(*learn(world, line.path, "--normalise", "bytes"), code=2)
+
+
+def test_the_time_left_counts_from_where_the_run_went_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from regraft.cli import live
+
+    said: list[str] = []
+    clock = iter([0.0, 0.0, 20.0])
+    monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(live.err, "print", lambda text, **_: said.append(text))
+    watched = live.Live()
+    watched.plan(1000)
+    watched.record({"step": 900, "tokens": 9000})
+    watched.record({"step": 910, "tokens": 9100})
+    assert said[-1].endswith("0:03:00 left"), said
+    assert "5 tokens/s" in said[-1]
+
+
+def test_a_quiet_run_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    from regraft.cli import live
+
+    monkeypatch.setattr(live, "err", live.Console(stderr=True, force_terminal=True))
+    quiet = live.Live(quiet=True)
+    quiet.stage("training")
+    assert quiet.bar is None

@@ -325,9 +325,7 @@ def test_an_unfinished_run_is_not_forgotten(shell: Shell, world: Path, tmp_path:
     from regraft.cli import runs, updates
 
     line = Line.open(copy_line(world, tmp_path / "line"))
-    request = updates.Request(
-        str(line.path), [str(world / "new.jsonl")], {"tokens": 500}, [str(world / "old.jsonl")]
-    )
+    request = updates.Request(str(line.path), [str(world / "new.jsonl")], {"tokens": 500}, [str(world / "old.jsonl")])
     with line.writing():
         name, order = updates._order(line, request)
         runs.begin(line, name, order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +25,7 @@ app.add_typer(study, name="study")
 
 LinePath = Annotated[Path, typer.Argument(help="the line's folder", show_default=False)]
 VersionRef = Annotated[str, typer.Argument(help="id, prefix, v3, a pointer such as released, head, latest")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: cuda where there is one, else cpu.")]
 TRAINING, LINE, CATALOGUE = "Make a new version", "The line", "Methods and evidence"
 
 
@@ -67,6 +68,11 @@ def learn(
         list[str] | None, typer.Option(help="Text the model knew before the line began, to replay.")
     ] = None,
     suite: Annotated[list[Path] | None, typer.Option(help="Questions (JSONL) to measure before and after.")] = None,
+    normalise: Annotated[
+        Literal["none", "tokens", "bytes"],
+        typer.Option(help="none, tokens or bytes: what a choice's score is divided by, in every --suite."),
+    ] = "none",
+    stop: Annotated[str | None, typer.Option(help="Text that must follow a right answer, in every --suite.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe file (YAML).")] = None,
     set: Annotated[list[str] | None, typer.Option(help="One knob of the recipe: key=value.")] = None,
     line: Annotated[Path | None, typer.Option(help="Where the line of a model folder is made.")] = None,
@@ -75,11 +81,13 @@ def learn(
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn; wins over the recipe's.")] = None,
     unprotected: Annotated[bool, typer.Option(help="Go on though there is no old text to replay.")] = False,
     skip_bad: Annotated[bool, typer.Option(help="Pass over bad rows, count and list them.")] = False,
-    plan_only: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,
+    plan_only: Annotated[
+        bool, typer.Option(help="Show the plan and stop; the line keeps the tokenised text until `gc`.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Go on with the unfinished run.")] = False,
     restart: Annotated[bool, typer.Option(help="Throw the unfinished run away.")] = False,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Between two checkpoints of the run.")] = 60.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "auto",
     parallel: Annotated[
         str | None, typer.Option(help="Under torchrun: ddp, or fsdp for models too large to train on one device.")
     ] = None,
@@ -93,6 +101,8 @@ def learn(
             data=data or [],
             keep=keep or [],
             suites=[str(s) for s in suite or []],
+            normalise=normalise,
+            stop=stop,
             knobs=updates.knobs_from(recipe, set or [], seed),
             line=line,
             base=base,
@@ -133,11 +143,12 @@ def promote(
     name: Annotated[str, typer.Option("--as", help="The pointer to move.")] = "released",
     policy: Annotated[Path | None, typer.Option(help="The gate's policy (YAML or JSON).")] = None,
     anyway: Annotated[bool, typer.Option(help="Though the gate does not accept it.")] = False,
+    device: Device = "auto",
 ) -> None:
     """Point a name at a version that the gate accepts against what the name points at now."""
     from regraft.cli.judge import promote
 
-    promote(line, version, name, policy, anyway)
+    promote(line, version, name, policy, anyway, device)
 
 
 @app.command(rich_help_panel=LINE)
@@ -193,11 +204,12 @@ def compare(
     b: Annotated[str, typer.Argument(help="the version after")] = "head",
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
     alpha: Annotated[float, typer.Option(help="Error rate over all suites.")] = 0.05,
+    device: Device = "auto",
 ) -> None:
     """Two versions item by item: change with its interval, flips, what could have been seen."""
     from regraft.cli.judge import compare
 
-    compare(line, a, b, alpha, json)
+    compare(line, a, b, alpha, json, device)
 
 
 @app.command(rich_help_panel=LINE)
@@ -207,11 +219,12 @@ def check(
     b: Annotated[str, typer.Argument(help="the version after")] = "head",
     policy: Annotated[Path | None, typer.Option(help="The gate's policy (YAML or JSON).")] = None,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+    device: Device = "auto",
 ) -> None:
     """The gate: accept (0), reject (1), cannot tell (3)."""
     from regraft.cli.judge import check
 
-    check(line, a, b, policy, json)
+    check(line, a, b, policy, json, device)
 
 
 @app.command(rich_help_panel=LINE)
@@ -254,7 +267,7 @@ def study_rewarming(
         list[str] | None, typer.Option(help="One knob (see `regraft methods rewarming`): key=value.")
     ] = None,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "auto",
 ) -> None:
     """How long and how high to re-warm for this text: short forks compared, the line left as it is."""
     from regraft.cli.study import rewarming

@@ -39,14 +39,14 @@ def show_comparison(line: Line, version: Version) -> None:
     out.print(gate_line(check(sides.before, sides.after)), markup=False)
 
 
-def compare(line: Path, a: str, b: str, alpha: float, json: bool) -> None:
+def compare(line: Path, a: str, b: str, alpha: float, json: bool, device: str) -> None:
     from regraft.evidence.compare import compare
 
     if not 0 < alpha < 1:
         raise RegraftError(f"{alpha:g} is not a rate of error", where="--alpha", do="Give a rate above 0, below 1")
     opened = Line.open(line)
     before, after = opened.version(a), opened.version(b)
-    sides = _sides(opened, before, after)
+    sides = _sides(opened, before, after, device)
     compared = compare(sides.before, sides.after, alpha=alpha)
     if json:
         _print_json({"before": before.id, "after": after.id, "measured_now": sides.measured, **compared.to_json()})
@@ -55,10 +55,10 @@ def compare(line: Path, a: str, b: str, alpha: float, json: bool) -> None:
     _print_table(compared)
 
 
-def check(line: Path, a: str, b: str, policy: Path | None, json: bool) -> None:
+def check(line: Path, a: str, b: str, policy: Path | None, json: bool, device: str) -> None:
     opened = Line.open(line)
     before, after = opened.version(a), opened.version(b)
-    verdict = _verdict(opened, before, after, _policy(policy))
+    verdict = _verdict(opened, before, after, _policy(policy), device)
     if json:
         _print_json({"before": before.id, "after": after.id, **verdict.to_json()})
     else:
@@ -67,7 +67,7 @@ def check(line: Path, a: str, b: str, policy: Path | None, json: bool) -> None:
     raise typer.Exit(verdict.exit_code)
 
 
-def promote(line: Path, version: str, name: str, policy: Path | None, anyway: bool) -> None:
+def promote(line: Path, version: str, name: str, policy: Path | None, anyway: bool, device: str) -> None:
     opened = Line.open(line)
     judged_by = _policy(policy)
     with opened.writing():
@@ -82,7 +82,7 @@ def promote(line: Path, version: str, name: str, policy: Path | None, anyway: bo
         if current.id == candidate.id:
             out.print(f"{name} names {_named(candidate)} already", markup=False)
             return
-        verdict = _verdict(opened, current, candidate, judged_by)
+        verdict = _verdict(opened, current, candidate, judged_by, device)
         _print_gate(verdict)
         said = f"the gate says {verdict.decision} against {current.name}: {verdict.reasons[0]}"
         if verdict.exit_code and not anyway:
@@ -121,10 +121,11 @@ def _policy(path: Path | None) -> Policy:
     return Policy() if path is None else Policy.load(path)
 
 
-def _sides(line: Line, a: Version, b: Version) -> Sides:
+def _sides(line: Line, a: Version, b: Version, device: str) -> Sides:
     from regraft.recipes.readings import both
+    from regraft.recipes.update import chosen_device
 
-    sides = both(line, a, b, listener=Live())
+    sides = both(line, a, b, device=chosen_device(device), listener=Live())
     if not sides.before and not sides.after:
         raise RegraftError(
             f"neither {a.name} nor {b.name} was measured on anything",
@@ -134,10 +135,10 @@ def _sides(line: Line, a: Version, b: Version) -> Sides:
     return sides
 
 
-def _verdict(line: Line, a: Version, b: Version, policy: Policy) -> Verdict:
+def _verdict(line: Line, a: Version, b: Version, policy: Policy, device: str) -> Verdict:
     from regraft.evidence.gate import check
 
-    sides = _sides(line, a, b)
+    sides = _sides(line, a, b, device)
     return check(sides.before, sides.after, policy)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 100)
@@ -23,7 +24,7 @@ class Live:
         self.quiet = quiet
         self.total: int | None = None
         self.began = self.said = time.monotonic()
-        self.first: tuple[float, float] | None = None
+        self.first: tuple[float, float, float] | None = None
         self.held = ""
         self.bar: Progress | None = None
         self.task: TaskID | None = None
@@ -32,12 +33,11 @@ class Live:
         self.close()
         if name == "training":
             self.first = None
-            if err.is_terminal:
+            if err.is_terminal and not self.quiet:
                 columns: tuple[Any, ...] = (
                     TextColumn("{task.description}"),
                     BarColumn(24),
                     TextColumn("{task.fields[said]}"),
-                    TimeRemainingColumn(),
                 )
                 self.bar = Progress(*columns, console=err, transient=True)
                 self.bar.start()
@@ -51,18 +51,21 @@ class Live:
     def record(self, record: Mapping[str, float]) -> None:
         now = time.monotonic()
         if self.first is None:
-            self.first = (now, record["tokens"])
+            self.first = (now, record["tokens"], record["step"])
         for side in ("new", "old"):
             if f"held/{side}" in record:
                 self.held = "  ".join(f"{s} {record[f'held/{s}']:.3f}" for s in ("new", "old") if f"held/{s}" in record)
         spent = now - self.first[0]
         speed = (record["tokens"] - self.first[1]) / spent if spent else 0.0
+        steps = record["step"] - self.first[2]
+        left = spent / steps * (self.total - record["step"]) if steps and self.total else None
         said = f"step {record['step']:.0f}  {speed:,.0f} tokens/s  held-out loss {self.held}"
+        if left is not None:
+            said += f"  {timedelta(seconds=round(left))} left"
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=record["step"], said=said)
         elif now - self.said >= EVERY_SECONDS and self.total and not self.quiet:
-            left = spent / max(record["step"], 1) * (self.total - record["step"])
-            err.print(f"  {said}  {left:,.0f} s left")
+            err.print(f"  {said}")
             self.said = now
 
     def notice(self, text: str) -> None:

@@ -32,9 +32,10 @@ def rewarming(
     from regraft.recipes.files import check
     from regraft.recipes.rewarming import rewarming
     from regraft.recipes.sources import Sources
-    from regraft.recipes.update import Update, load_tokenizer
+    from regraft.recipes.update import Update, chosen_device, load_tokenizer
 
     check(knobs, where="--set", recipe=rewarming)
+    device = chosen_device(device)
     line = Line.open(target)
     version = line.version(base)
     tokenizer = load_tokenizer(line, version)

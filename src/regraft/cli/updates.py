@@ -19,6 +19,7 @@ from regraft.store.documents import canonical
 
 if TYPE_CHECKING:
     from regraft.engine.processes import Processes
+    from regraft.evidence.items import Normalise
 
 OWN = ("learn-", "plan-")
 """How the names of this module's runs begin: those that make a version, and those that only show a plan."""
@@ -38,7 +39,9 @@ class Request:
     message: str = ""
     unprotected: bool = False
     skip_bad: bool = False
-    device: str = "cpu"
+    normalise: Normalise = "none"
+    stop: str | None = None
+    device: str = "auto"
     checkpoint_seconds: float = 60.0
 
 
@@ -95,9 +98,9 @@ def run(
     processes: Processes | None = None,
 ) -> Version | None:
     """Carries out what was asked for, or goes on with what was left unfinished; the new version."""
-    from regraft.recipes.update import check_device
+    from regraft.recipes.update import chosen_device
 
-    check_device(request.device)
+    chosen_device(request.device)
     with line.writing():
         if resume:
             name, order = _unfinished(line, request)
@@ -173,7 +176,12 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
             where=line.path,
             do="Give texts to keep with --keep, or say --unprotected",
         )
-    items = [Items.read(path, skip_bad=request.skip_bad) for path in request.suites]
+    if not request.suites and (request.normalise != "none" or request.stop is not None):
+        raise RegraftError("there are no questions to score", where="--normalise, --stop", do="Name them with --suite")
+    items = [
+        Items.read(path, normalise=request.normalise, stop=request.stop, skip_bad=request.skip_bad)
+        for path in request.suites
+    ]
     tokenizer = load_tokenizer(line, base)
     new, *kept = (
         texts.read(paths, tokenizer, skip_bad=request.skip_bad)
@@ -221,6 +229,8 @@ def _orders(request: Request) -> list[str]:
         "--set, --recipe or --seed": request.knobs,
         "--keep": request.keep,
         "--suite": request.suites,
+        "--normalise": request.normalise != "none",
+        "--stop": request.stop is not None,
         "--base": request.base != "head",
         "--message": request.message,
         "--unprotected": request.unprotected,
@@ -276,10 +286,13 @@ def _learn(
     from regraft.recipes.learn import learn
     from regraft.recipes.sources import Sources, items_of, load_items
     from regraft.recipes.texts import Text
-    from regraft.recipes.update import Update
+    from regraft.recipes.update import Update, chosen_device
 
     base = line.version(order["base"])
     live = Live(quiet=quiet)
+    device = chosen_device(request.device)
+    if processes is not None:
+        device = processes.local(device)
     update: Update | None = None
     throw_away = plan_only
     try:
@@ -296,11 +309,12 @@ def _learn(
             line,
             base,
             run,
-            device=request.device if processes is None else processes.local(request.device),
+            device=device,
             listener=live,
             processes=processes,
             checkpoint_seconds=request.checkpoint_seconds,
         )
+        live.notice(f"device     {device}")
         return learn(**order["knobs"])(update, sources, plan_only=plan_only)
     except RegraftError as error:
         trained = update is not None and update.training

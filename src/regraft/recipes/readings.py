@@ -56,7 +56,7 @@ def known(line: Line, version: Version) -> dict[str, Known]:
     return found
 
 
-def both(line: Line, a: Version, b: Version, *, listener: Listener | None = None) -> Sides:
+def both(line: Line, a: Version, b: Version, *, device: str = "cpu", listener: Listener | None = None) -> Sides:
     """Versions `a` and `b` on every suite that either was read with.
 
     Those are the suites of their own updates: what was measured later does not change the verdict. A suite that one of
@@ -71,7 +71,8 @@ def both(line: Line, a: Version, b: Version, *, listener: Listener | None = None
     measured: dict[str, None] = {}
     for version in (a, b):
         stored = {fp: k.reading for fp, k in known(line, version).items() if fp in wanted}
-        fresh = _measure(line, version, {fp: wanted[fp] for fp in wanted if fp not in stored}, listener or Silence())
+        lacking = {fp: wanted[fp] for fp in wanted if fp not in stored}
+        fresh = _measure(line, version, lacking, device, listener or Silence())
         readings[version.id] = stored | fresh
         measured |= dict.fromkeys(fresh)
     names: dict[str, str] = {}
@@ -98,11 +99,13 @@ def learned(line: Line, versions: Iterable[Version]) -> set[str]:
     return found
 
 
-def _measure(line: Line, version: Version, lacking: Mapping[str, Known], listener: Listener) -> dict[str, Reading]:
+def _measure(
+    line: Line, version: Version, lacking: Mapping[str, Known], device: str, listener: Listener
+) -> dict[str, Reading]:
     suites = {fp: suite for fp, k in lacking.items() if (suite := _rebuilt(line, k)) is not None}
     if not suites:
         return {}
-    model = load_model(line, version)
+    model = load_model(line, version, device=device)
     found = {}
     for fingerprint, suite in suites.items():
         listener.stage(f"measuring {suite.name} ({version.name})")

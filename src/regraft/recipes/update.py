@@ -297,12 +297,15 @@ def load_model(line: Line, version: Version, *, bundle: str = RELEASE, device: s
     return model
 
 
-def check_device(device: str) -> None:
-    """Raises RegraftError for a device that is not there."""
+def chosen_device(device: str) -> str:
+    """The device that is meant: `auto` is cuda where there is one, else cpu. RegraftError for one that is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch has no other word for it
         raise RegraftError(f"no such device: {str(error).splitlines()[0]}", where=f"--device {device}") from None
+    return device
 
 
 def load_tokenizer(line: Line, version: Version) -> Any:
