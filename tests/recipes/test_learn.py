@@ -146,3 +146,38 @@ def test_two_texts_of_one_name_have_two_suites_and_the_shift_its_sign(line: Line
     second = learn(line, "first")
     assert list(evidence(second)["after"]) == ["first", "first-2"]
     assert evidence(second)["why"][0].startswith("replay     25%")
+
+
+def test_what_a_text_holds_out_stays_the_same_in_later_updates(line: Line) -> None:
+    rows = (line.path.parent / "first.jsonl").read_text().splitlines(keepends=True)
+    (line.path.parent / "part.jsonl").write_text("".join(rows[:60]))
+    learn(line, "first", unprotected=True, tokens=64_000)
+    part = learn(line, "part", replay=0.25)
+    later = learn(line, "second", replay=0.25)
+    trained = {use.row for version in (part, later) for use in line.rows_of(version)}
+    trained |= {use.row for use in line.rows_of(line.version("v2"))}
+    for name, reading in evidence(part)["after"].items():
+        assert evidence(later)["after"][name]["fingerprint"] == reading["fingerprint"]
+    assert not trained & {row for reading in evidence(later)["after"].values() for row in reading["ids"]}
+
+
+def test_a_suite_keeps_its_name(line: Line) -> None:
+    folder = line.path.parent
+    (folder / "again").mkdir()
+    (folder / "again/first.jsonl").write_text((folder / "second.jsonl").read_text())
+    learn(line, "first", unprotected=True)
+    both = learn(line, "again/first", replay=0.25, suites=("items",))
+    assert set(evidence(both)["after"]) == {"first", "first-2", "items"}
+    relearned = learn(line, "first", replay=0.25)
+    for name, reading in evidence(both)["after"].items():
+        assert evidence(relearned)["after"][name]["fingerprint"] == reading["fingerprint"]
+
+
+def test_questions_named_like_a_text_take_a_free_name(line: Line) -> None:
+    folder = line.path.parent
+    (folder / "asked").mkdir()
+    (folder / "asked/first.jsonl").write_text((folder / "items.jsonl").read_text())
+    first = learn(line, "first", unprotected=True, suites=("asked/first",))
+    assert evidence(first)["after"]["first-2"]["unit"] == "correct"
+    later = learn(line, "second", replay=0.25, suites=("asked/first",))
+    assert set(evidence(later)["after"]) == {"first", "second", "first-2"}

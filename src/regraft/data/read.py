@@ -26,7 +26,6 @@ from regraft.data.document import (
     Document,
     document_of,
     first_line,
-    ill_typed,
     kind_of,
     listed,
     parse_json,
@@ -446,6 +445,3 @@ def _mebibytes(size: int) -> str:
 
 
 __all__ = ["MAX_LINE_BYTES", "BadRow", "InputFile", "Reader", "Skipped", "documents", "read_json"]
-
-# Former names, until regraft.evidence.items imports the public ones.
-_ill_typed, _loads, _read_json = ill_typed, parse_json, read_json

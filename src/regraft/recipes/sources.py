@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ class Sources:
         carried: questions that earlier updates brought.
         message: the version's one line.
         skipped: rows passed over, by reason.
+        names: the suite of each text's held-out documents, by the text's digest: the same in every later update.
     """
 
     new: Text
@@ -45,24 +45,38 @@ class Sources:
     message: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)
 
+    names: Mapping[str, str] = field(init=False)
+
     def __post_init__(self) -> None:
         """Keeps apart what is trained on and what is measured on, whatever text a document came with.
 
-        No text trains on what any text of the line holds out; the new text holds out nothing that was trained on. A
-        text that comes again is the new one, or the past, not both.
+        In the order in which the line met them, a text holds out nothing that was trained on before it, and trains on
+        nothing that it or a text before it holds out: what was held out once stays so. A text that comes again is the
+        new one, or the past, not both.
         """
         known = {text.digest for text, _ in self.past} | {self.new.digest}
-        past = [(text, corpus) for text, corpus in self.past if text.digest != self.new.digest]
-        kept = [text for text in self.kept if text.digest not in known]
-        trained = _keys([*(corpus for _, corpus in past), *(text.train for text in kept)])
-        new = replace(self.new, held=_without(self.new.held, trained))
-        held = _keys([new.held, *(text.held for text, _ in past), *(text.held for text in kept)])
-        own = {
-            "new": replace(new, train=_without(new.train, held)),
-            "past": [(text, _without(corpus, held)) for text, corpus in past],
-            "kept": [replace(text, train=_without(text.train, held)) for text in kept],
+        kept = sorted({t.digest: t for t in self.kept if t.digest not in known}.values(), key=lambda t: t.digest)
+        met = [*self.past, *((text, text.train) for text in kept), (self.new, self.new.train)]
+        candidates = _keys([text.held for text, _ in met])
+        trained = held = np.empty(0, dtype=np.uint64)
+        apart, names = [], dict[str, str]()
+        taken = {items.name for items in self.carried}
+        for text, seen in met:
+            own = _without(text.held, trained)
+            held = np.union1d(held, _keys([own]))
+            seen = _without(seen, held)
+            trained = np.union1d(trained, np.intersect1d(_keys([seen]), candidates))
+            apart.append((replace(text, train=_without(text.train, held), held=own), seen))
+            if text.digest not in names:
+                names[text.digest] = _free(text.name, taken | set(names.values()))
+        count = len(self.past)
+        values = {
+            "new": apart[-1][0],
+            "past": [(text, seen) for text, seen in apart[:count] if text.digest != self.new.digest],
+            "kept": [text for text, _ in apart[count:-1]],
+            "names": names,
         }
-        for name, value in own.items():
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def old(self) -> Corpus | None:
@@ -73,32 +87,29 @@ class Sources:
     def old_texts(self) -> list[Text]:
         return [text for text, _ in self.past] + list(self.kept)
 
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """The suite of each text's held-out documents, by the text's digest; the new one's is last."""
-        found: dict[str, str] = {}
-        taken = {items.name for items in [*self.carried, *self.items]}
-        for text in [*self.old_texts(), self.new]:
-            found[text.digest] = _free(text.name, taken | set(found.values()))
-        return found
-
     def suites(self, context: int) -> dict[str, Suite]:
-        """The held-out documents of every text that the line knows, the new one last, and the questions."""
-        held = [text for text in [*self.old_texts(), self.new] if text.held.documents]
-        found: dict[str, Suite] = {
-            self.names[text.digest]: HeldOut(self.names[text.digest], text.held, context) for text in held
-        }
-        prints: set[str] = set()
-        for items in [*self.carried, *self.items]:
+        """The held-out documents of every text that the line knows, the new one last, and the questions.
+
+        Raises RegraftError for a suite of questions that has the name, but not the items, of one that the line knows.
+        """
+        found: dict[str, Suite] = {}
+        for text in [*self.old_texts(), self.new]:
+            if text.held.documents:
+                name = self.names[text.digest]
+                found[name] = HeldOut(name, text.held, context)
+        questions = {items.name: items for items in self.carried}
+        prints = {items.fingerprint for items in self.carried}
+        for items in self.items:
             if items.fingerprint in prints:
                 continue
-            if items.name in found:
+            if items.name in questions:
                 raise RegraftError(
-                    f"the suite {items.name!r} has other items than the line's", do="Give it another name"
+                    f"the suite {items.name!r} has other items than the line's", do="Give its file another name"
                 )
             prints.add(items.fingerprint)
-            found[items.name] = items
-        return found
+            own = _free(items.name, {*self.names.values(), *questions})
+            questions[own] = items if own == items.name else replace(items, name=own)
+        return {**found, **questions}
 
     def held(self) -> dict[str, Corpus]:
         """Held-out documents of both sides, for the curve."""

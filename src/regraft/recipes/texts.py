@@ -77,10 +77,13 @@ def add(line: Line, paths: Sequence[str], tokenizer: Any) -> str:
 
 
 def past(line: Line, base: Version) -> list[tuple[Text, Corpus]]:
-    """What the lineage of `base` was trained on, oldest first: each text with the documents that really touched it."""
+    """What the lineage of `base` was trained on: each text with the documents that really touched it.
+
+    Oldest first; of one version, what was kept before what was new.
+    """
     found: dict[str, tuple[Text, np.ndarray[Any, np.dtype[np.bool_]]]] = {}
     for version in lineage(line, base):
-        for use in version.corpora:
+        for use in sorted(version.corpora, key=lambda use: (use.role, use.corpus)):
             if use.role not in ("new", "kept"):
                 continue
             if use.corpus not in found:
