@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from part_world import PLAIN, SETTINGS, STEPS, context, resumed, run, same, table
+from part_world import PLAIN, SETTINGS, STEPS, context, resumed, run, same
 
 from regraft.core.errors import RegraftError
 from regraft.core.plan import Plan
@@ -59,11 +59,6 @@ def test_resumed_norms_are_those_of_an_uninterrupted_run(tmp_path: Path, at: int
     assert same(whole[0], pieces[0])
     ours, theirs = (f.memory["gradient_norms"]["values"] for _, f in (whole, pieces))
     assert torch.equal(ours, theirs)
-
-
-def test_a_run_without_rows_leaves_no_norm() -> None:
-    _, fitted = run(PLAIN + Plan(gradients=(gradient_norms(),)), {"new": table(0)})
-    assert len(fitted.memory["gradient_norms"]["values"]) == 0
 
 
 def test_an_unknown_norm_is_refused() -> None:
