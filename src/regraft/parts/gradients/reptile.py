@@ -4,8 +4,8 @@
 
 To first order this turns the gradients of successive batches the same way: with replayed rows among them, transfer
 between old and new instead of interference (meta-experience replay). It costs one copy of the weights. The optimizer's
-state is kept, and so is the learning rate. Steps after the last multiple of k stay as they are: choose a k that
-divides the steps.
+state is kept, and so is the learning rate: it helps at a constant rate, and did not under one that decays. Steps after
+the last multiple of k stay as they are: choose a k that divides the steps.
 
 Paper:   "Revisiting Replay and Gradient Alignment for Continual Pre-Training of Large Language Models"
          Abbes et al. 2025. https://arxiv.org/abs/2508.01908
