@@ -67,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("REGRAFT_CACHE", str(folder / "cache"))
         for number, (name, parent) in enumerate((("fruit", base.id), ("tools", "v2"), ("fruit", "v2"))):
             base = line.version(parent)
-            new = texts.add(line, [str(folder / f"{name}.jsonl")], load_tokenizer(line, base))
+            new = texts.store(line, texts.read([str(folder / f"{name}.jsonl")], load_tokenizer(line, base)))
             sources = Sources(
                 new=Text.open(line, new),
                 past=texts.past(line, base),

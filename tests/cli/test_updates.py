@@ -183,7 +183,7 @@ def test_the_time_left_counts_from_where_the_run_went_on(monkeypatch: pytest.Mon
     monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(live.err, "print", lambda text, **_: said.append(text))
     watched = live.Live()
-    watched.plan(1000)
+    watched.plan(1000, None)
     watched.record({"step": 900, "tokens": 9000})
     watched.record({"step": 910, "tokens": 9100})
     assert said[-1].endswith("0:03:00 left"), said

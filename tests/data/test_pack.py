@@ -98,12 +98,10 @@ def test_packing_is_what_a_naive_loop_does(tmp_path: Path, tokenizer: Any, seed:
         found = all_rows(blocks)
         for name in COLUMNS:
             assert found[name].tolist() == expected[name], name
-        assert (found["counts"] > 0).sum(1).tolist() == blocks.tokens_of(torch.arange(len(blocks))).tolist()
         assert sorted(blocks._order.tolist()) == list(range(corpus.documents))
         index = np.random.default_rng(seed).integers(0, len(blocks), 7)
         some = blocks.rows.take(torch.from_numpy(index))
         assert all(torch.equal(some[name], found[name][index]) for name in COLUMNS)
-        assert blocks.tokens_of(index).tolist() == (some["counts"] > 0).sum(1).tolist()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -153,11 +151,25 @@ def test_order_is_by_seed_and_by_source_alone(tmp_path: Path, tokenizer: Any) ->
     assert not torch.equal(first, all_rows(pack(corpus, 8, seed=-4))["input_ids"])
     alone = pack(corpus.select(corpus.source == 1), 8, seed=4)
     both = pack(corpus, 8, seed=4)
-    mine = torch.from_numpy(both.source == 1).nonzero()[:, 0]
+    mine = (both.rows["source"] == 1).nonzero()[:, 0]
     assert torch.equal(all_rows(alone)["input_ids"], both.rows.take(mine)["input_ids"])
     state = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
     pack(corpus, 8, seed=0)
     assert np.array_equal(state, np.random.get_state()[1])  # type: ignore[index]
+
+
+def test_sources_together_are_one_source(tmp_path: Path, tokenizer: Any) -> None:
+    dice = np.random.default_rng(0)
+    rows = [{"text": words(dice, 5), "source": f"s{n}"} for n in range(60)]
+    corpus = corpus_of(tmp_path, rows, tokenizer)
+    apart, together = pack(corpus, 64, seed=4), pack(corpus, 64, seed=4, by_source=False)
+    assert len(apart) == 60
+    assert len(together) == -(-corpus.tokens // 64)
+    assert "source" not in together.rows
+    assert sorted(together._order.tolist()) == list(range(60)) != together._order.tolist()
+    expected = naive(together, corpus_of(tmp_path, [{"text": row["text"]} for row in rows], tokenizer))
+    found = all_rows(together)
+    assert all(found[name].tolist() == expected[name] for name in COLUMNS if name != "source")
 
 
 def test_documents_of_blocks(tmp_path: Path, tokenizer: Any) -> None:
@@ -172,7 +184,6 @@ def test_documents_of_blocks(tmp_path: Path, tokenizer: Any) -> None:
         expected = sorted(set().union(*(touched[i] for i in index)))
         assert blocks.documents_of(np.array(index)).tolist() == expected
         assert blocks.documents_of(torch.tensor(index)).tolist() == expected
-        assert blocks.touched(torch.tensor(index)).row_ids == [corpus.row_ids[i] for i in expected]
     assert blocks.documents_of(torch.tensor([], dtype=torch.long)).tolist() == []
 
 

@@ -26,6 +26,12 @@ app.add_typer(study, name="study")
 LinePath = Annotated[Path, typer.Argument(help="the line's folder", show_default=False)]
 VersionRef = Annotated[str, typer.Argument(help="id, prefix, v3, a pointer such as released, head, latest")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: cuda where there is one, else cpu.")]
+Trust = Annotated[bool, typer.Option(help="Run the Python files that the model brought, if it was adopted with them.")]
+Normalised = Annotated[
+    Literal["none", "tokens", "bytes"],
+    typer.Option(help="none, tokens or bytes: what a choice's score is divided by, in every --suite."),
+]
+Stop = Annotated[str | None, typer.Option(help="Text that must follow a right answer, in every --suite.")]
 TRAINING, LINE, CATALOGUE = "Make a new version", "The line", "Methods and evidence"
 
 
@@ -68,11 +74,8 @@ def learn(
         list[str] | None, typer.Option(help="Text the model knew before the line began, to replay.")
     ] = None,
     suite: Annotated[list[Path] | None, typer.Option(help="Questions (JSONL) to measure before and after.")] = None,
-    normalise: Annotated[
-        Literal["none", "tokens", "bytes"],
-        typer.Option(help="none, tokens or bytes: what a choice's score is divided by, in every --suite."),
-    ] = "none",
-    stop: Annotated[str | None, typer.Option(help="Text that must follow a right answer, in every --suite.")] = None,
+    normalise: Normalised = "none",
+    stop: Stop = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe file (YAML).")] = None,
     set: Annotated[list[str] | None, typer.Option(help="One knob of the recipe: key=value.")] = None,
     line: Annotated[Path | None, typer.Option(help="Where the line of a model folder is made.")] = None,
@@ -88,6 +91,7 @@ def learn(
     restart: Annotated[bool, typer.Option(help="Throw the unfinished run away.")] = False,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Between two checkpoints of the run.")] = 60.0,
     device: Device = "auto",
+    trust_remote_code: Trust = False,
     parallel: Annotated[
         str | None, typer.Option(help="Under torchrun: ddp, or fsdp for models too large to train on one device.")
     ] = None,
@@ -110,6 +114,7 @@ def learn(
             unprotected=unprotected,
             skip_bad=skip_bad,
             device=device,
+            trust_remote_code=trust_remote_code,
             checkpoint_seconds=checkpoint_seconds,
         )
         updates.learn(request, plan_only=plan_only, resume=resume, restart=restart, processes=processes)
@@ -144,11 +149,12 @@ def promote(
     policy: Annotated[Path | None, typer.Option(help="The gate's policy (YAML or JSON).")] = None,
     anyway: Annotated[bool, typer.Option(help="Though the gate does not accept it.")] = False,
     device: Device = "auto",
+    trust_remote_code: Trust = False,
 ) -> None:
     """Point a name at a version that the gate accepts against what the name points at now."""
     from regraft.cli.judge import promote
 
-    promote(line, version, name, policy, anyway, device)
+    promote(line, version, name, policy, anyway, device, trust_remote_code)
 
 
 @app.command(rich_help_panel=LINE)
@@ -197,6 +203,36 @@ def export(
     export(line, folder, version, overwrite)
 
 
+@app.command("eval", rich_help_panel=LINE)
+def evaluate(
+    line: LinePath,
+    versions: Annotated[list[str] | None, typer.Argument(help="versions; none: head", show_default=False)] = None,
+    suite: Annotated[list[Path] | None, typer.Option(help="Questions (JSONL) or documents: a suite each.")] = None,
+    normalise: Normalised = "none",
+    stop: Stop = None,
+    skip_bad: Annotated[bool, typer.Option(help="Pass over bad rows, count and list them.")] = False,
+    tasks: Annotated[str | None, typer.Option(help="Tasks of lm-evaluation-harness, with commas between.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first items of each task.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Solved examples before each question of a task.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What to read of each task, such as acc_norm.")] = None,
+    chat: Annotated[bool, typer.Option(help="Put the tasks through the chat template.")] = False,
+    task_folder: Annotated[Path | None, typer.Option(help="Take tasks from these files, which can run code.")] = None,
+    json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+    device: Device = "auto",
+    trust_remote_code: Trust = False,
+) -> None:
+    """Measure versions on suites of your own; `compare`, `check` and `promote` know the results then."""
+    from regraft.cli.judge import evaluate
+    from regraft.evidence.lm_eval import LmEvalTasks
+    from regraft.recipes.readings import Suites
+
+    names = tuple(filter(None, (tasks or "").split(",")))
+    folder = None if task_folder is None else str(task_folder)
+    harness = None if tasks is None else LmEvalTasks(names, limit, shots, metric, chat, folder)
+    suites = Suites(suite or [], normalise, stop, skip_bad, harness)
+    evaluate(line, versions or ["head"], suites, json, device, trust_remote_code)
+
+
 @app.command(rich_help_panel=LINE)
 def compare(
     line: LinePath,
@@ -205,11 +241,12 @@ def compare(
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
     alpha: Annotated[float, typer.Option(help="Error rate over all suites.")] = 0.05,
     device: Device = "auto",
+    trust_remote_code: Trust = False,
 ) -> None:
     """Two versions item by item: change with its interval, flips, what could have been seen."""
     from regraft.cli.judge import compare
 
-    compare(line, a, b, alpha, json, device)
+    compare(line, a, b, alpha, json, device, trust_remote_code)
 
 
 @app.command(rich_help_panel=LINE)
@@ -220,11 +257,12 @@ def check(
     policy: Annotated[Path | None, typer.Option(help="The gate's policy (YAML or JSON).")] = None,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
     device: Device = "auto",
+    trust_remote_code: Trust = False,
 ) -> None:
     """The gate: accept (0), reject (1), cannot tell (3)."""
     from regraft.cli.judge import check
 
-    check(line, a, b, policy, json, device)
+    check(line, a, b, policy, json, device, trust_remote_code)
 
 
 @app.command(rich_help_panel=LINE)
@@ -268,12 +306,13 @@ def study_rewarming(
     ] = None,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
     device: Device = "auto",
+    trust_remote_code: Trust = False,
 ) -> None:
     """How long and how high to re-warm for this text: short forks compared, the line left as it is."""
     from regraft.cli.study import rewarming
     from regraft.cli.updates import set_knobs
 
-    rewarming(line, data, keep or [], base, set_knobs(set or []), device, json)
+    rewarming(line, data, keep or [], base, set_knobs(set or []), device, trust_remote_code, json)
 
 
 @claims.command("run")

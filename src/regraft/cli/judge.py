@@ -1,4 +1,4 @@
-"""`compare`, `check`, `promote`, `report`: what an update is worth."""
+"""`eval`, `compare`, `check`, `promote`, `report`: what an update is worth."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from regraft.cli.live import Live, err, out
+from regraft.cli.tables import plain_table
 from regraft.core.errors import RegraftError, nearest
 from regraft.store import Line, Version
 
 if TYPE_CHECKING:
     from regraft.evidence.compare import Change, Comparison
     from regraft.evidence.gate import Policy, Verdict
-    from regraft.recipes.readings import Sides
+    from regraft.recipes.readings import Sides, Suites
 
 FORMATS = ("html", "md", "json")
 _COLOURS = {"better": "green", "worse": "red", "accept": "green", "reject": "red", "cannot tell": "yellow"}
@@ -39,14 +40,50 @@ def show_comparison(line: Line, version: Version) -> None:
     out.print(gate_line(check(sides.before, sides.after)), markup=False)
 
 
-def compare(line: Path, a: str, b: str, alpha: float, json: bool, device: str) -> None:
+def evaluate(line: Path, versions: list[str], suites: Suites, json: bool, device: str, trust_remote_code: bool) -> None:
+    from regraft.evidence.compare import mean_interval
+    from regraft.recipes.readings import measure
+    from regraft.recipes.update import chosen_device
+    from regraft.report import words
+
+    if not suites.files and suites.tasks is None:
+        raise RegraftError("nothing to measure on", do="Name questions or documents with --suite, or --tasks")
+    opened, device = Line.open(line), chosen_device(device)
+    table = plain_table("version", "suite", "items", "mean", "95% interval", "in")
+    rows = []
+    for version in {v.id: v for v in map(opened.version, versions)}.values():
+        for reading in measure(
+            opened, version, suites, device=device, trust_remote_code=trust_remote_code, listener=Live()
+        ):
+            ends = mean_interval(reading)
+            rows.append(
+                {
+                    "version": version.id,
+                    "suite": reading.suite,
+                    "items": len(reading),
+                    "mean": reading.mean,
+                    "interval": ends,
+                    "unit": reading.unit,
+                    "fingerprint": reading.fingerprint,
+                }
+            )
+            span = " to ".join(words.value(end, reading.unit) for end in ends) if ends else "unknown"
+            mean = words.value(reading.mean, reading.unit)
+            table.add_row(version.name, reading.suite, str(len(reading)), mean, span, reading.unit)
+    if json:
+        _print_json(rows)
+    else:
+        out.print(table)
+
+
+def compare(line: Path, a: str, b: str, alpha: float, json: bool, device: str, trust_remote_code: bool) -> None:
     from regraft.evidence.compare import compare
 
     if not 0 < alpha < 1:
         raise RegraftError(f"{alpha:g} is not a rate of error", where="--alpha", do="Give a rate above 0, below 1")
     opened = Line.open(line)
     before, after = opened.version(a), opened.version(b)
-    sides = _sides(opened, before, after, device)
+    sides = _sides(opened, before, after, device, trust_remote_code)
     compared = compare(sides.before, sides.after, alpha=alpha)
     if json:
         _print_json({"before": before.id, "after": after.id, "measured_now": sides.measured, **compared.to_json()})
@@ -55,10 +92,10 @@ def compare(line: Path, a: str, b: str, alpha: float, json: bool, device: str) -
     _print_table(compared)
 
 
-def check(line: Path, a: str, b: str, policy: Path | None, json: bool, device: str) -> None:
+def check(line: Path, a: str, b: str, policy: Path | None, json: bool, device: str, trust_remote_code: bool) -> None:
     opened = Line.open(line)
     before, after = opened.version(a), opened.version(b)
-    verdict = _verdict(opened, before, after, _policy(policy), device)
+    verdict = _verdict(opened, before, after, _policy(policy), device, trust_remote_code)
     if json:
         _print_json({"before": before.id, "after": after.id, **verdict.to_json()})
     else:
@@ -67,7 +104,15 @@ def check(line: Path, a: str, b: str, policy: Path | None, json: bool, device: s
     raise typer.Exit(verdict.exit_code)
 
 
-def promote(line: Path, version: str, name: str, policy: Path | None, anyway: bool, device: str) -> None:
+def promote(
+    line: Path,
+    version: str,
+    name: str,
+    policy: Path | None,
+    anyway: bool,
+    device: str,
+    trust_remote_code: bool,
+) -> None:
     opened = Line.open(line)
     judged_by = _policy(policy)
     with opened.writing():
@@ -82,7 +127,7 @@ def promote(line: Path, version: str, name: str, policy: Path | None, anyway: bo
         if current.id == candidate.id:
             out.print(f"{name} names {_named(candidate)} already", markup=False)
             return
-        verdict = _verdict(opened, current, candidate, judged_by, device)
+        verdict = _verdict(opened, current, candidate, judged_by, device, trust_remote_code)
         _print_gate(verdict)
         said = f"the gate says {verdict.decision} against {current.name}: {verdict.reasons[0]}"
         if verdict.exit_code and not anyway:
@@ -121,24 +166,24 @@ def _policy(path: Path | None) -> Policy:
     return Policy() if path is None else Policy.load(path)
 
 
-def _sides(line: Line, a: Version, b: Version, device: str) -> Sides:
+def _sides(line: Line, a: Version, b: Version, device: str, trust_remote_code: bool) -> Sides:
     from regraft.recipes.readings import both
     from regraft.recipes.update import chosen_device
 
-    sides = both(line, a, b, device=chosen_device(device), listener=Live())
+    sides = both(line, a, b, device=chosen_device(device), trust_remote_code=trust_remote_code, listener=Live())
     if not sides.before and not sides.after:
         raise RegraftError(
             f"neither {a.name} nor {b.name} was measured on anything",
             where=line.path,
-            do="Compare with a version that an update made",
+            do="Compare with a version that an update made, or measure both with `regraft eval`",
         )
     return sides
 
 
-def _verdict(line: Line, a: Version, b: Version, policy: Policy, device: str) -> Verdict:
+def _verdict(line: Line, a: Version, b: Version, policy: Policy, device: str, trust_remote_code: bool) -> Verdict:
     from regraft.evidence.gate import check
 
-    sides = _sides(line, a, b, device)
+    sides = _sides(line, a, b, device, trust_remote_code)
     return check(sides.before, sides.after, policy)
 
 

@@ -45,8 +45,10 @@ class Live:
         elif not self.quiet:
             err.print(f"[dim]{name} …[/dim]")
 
-    def plan(self, steps: int) -> None:
+    def plan(self, steps: int, seconds: float | None) -> None:
         self.total = steps
+        if seconds is not None:
+            self.notice(f"time       about {timedelta(seconds=round(seconds))} of training, by a trial of one batch")
 
     def record(self, record: Mapping[str, float]) -> None:
         now = time.monotonic()

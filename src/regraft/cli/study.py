@@ -25,6 +25,7 @@ def rewarming(
     base: str,
     knobs: Mapping[str, Any],
     device: str,
+    trust_remote_code: bool,
     as_json: bool,
 ) -> None:
     """Runs the study on a version of the line and shows its table. Stopped, the same command goes on where it was."""
@@ -38,7 +39,7 @@ def rewarming(
     device = chosen_device(device)
     line = Line.open(target)
     version = line.version(base)
-    tokenizer = load_tokenizer(line, version)
+    tokenizer = load_tokenizer(line, version, trust_remote_code=trust_remote_code)
     new, *kept = (texts.Text.of(texts.read(paths, tokenizer)) for paths in (data, *([path] for path in keep)))
     order: dict[str, Any] = {
         "base": version.id,
@@ -50,7 +51,7 @@ def rewarming(
     live = Live()
     with line.writing():
         try:
-            update = Update(line, version, run, device=device, listener=live)
+            update = Update(line, version, run, device=device, listener=live, trust_remote_code=trust_remote_code)
             found = rewarming(**knobs)(update, Sources(new, texts.past(line, version), kept))
         except (Interrupted, KeyboardInterrupt):
             raise Interrupted("stopped", where=target, do="The same command goes on with it") from None

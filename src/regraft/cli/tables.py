@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-_NUMBERS = {"line", "tensors", "MiB", "tokens", "seconds", "mean"}
+_NUMBERS = {"line", "tensors", "MiB", "tokens", "seconds", "mean", "items"}
 
 
 def plain_table(*columns: str) -> Table:

@@ -42,6 +42,7 @@ class Request:
     normalise: Normalise = "none"
     stop: str | None = None
     device: str = "auto"
+    trust_remote_code: bool = False
     checkpoint_seconds: float = 60.0
 
 
@@ -139,11 +140,11 @@ def _line(request: Request, resume: bool) -> Line:
     if not resume:
         _check_asked(request)
     if Line.is_line(place) and ((found := Line.open(place)).versions() or resume):
-        check_same(request.target, found)
+        check_same(request.target, found, trust_remote_code=request.trust_remote_code)
         return found
     if resume:
         raise RegraftError("there is no line here, so there is no run to go on with", where=request.target)
-    made, version = adopt(request.target, place)
+    made, version = adopt(request.target, place, trust_remote_code=request.trust_remote_code)
     err.print(f"{made.path}: a new line, {version.name} {version.message}", markup=False)
     return made
 
@@ -182,12 +183,12 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
         Items.read(path, normalise=request.normalise, stop=request.stop, skip_bad=request.skip_bad)
         for path in request.suites
     ]
-    tokenizer = load_tokenizer(line, base)
+    tokenizer = load_tokenizer(line, base, trust_remote_code=request.trust_remote_code)
     new, *kept = (
         texts.read(paths, tokenizer, skip_bad=request.skip_bad)
         for paths in (request.data, *([path] for path in request.keep))
     )
-    learn(**request.knobs).check(load_context(line, base), new)
+    learn(**request.knobs).check(load_context(line, base, trust_remote_code=request.trust_remote_code), new)
     order: dict[str, Any] = {
         "base": base.id,
         "knobs": request.knobs,
@@ -313,6 +314,7 @@ def _learn(
             listener=live,
             processes=processes,
             checkpoint_seconds=request.checkpoint_seconds,
+            trust_remote_code=request.trust_remote_code,
         )
         live.notice(f"device     {device}")
         return learn(**order["knobs"])(update, sources, plan_only=plan_only)

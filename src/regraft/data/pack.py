@@ -21,7 +21,7 @@ from regraft.data.corpus import Corpus
 from regraft.data.shards import Index
 
 
-def pack(corpus: Corpus, context: int, *, seed: int, drop_last: bool = False) -> Blocks:
+def pack(corpus: Corpus, context: int, *, seed: int, drop_last: bool = False, by_source: bool = True) -> Blocks:
     """The corpus's tokens in blocks of `context`: each source's documents shuffled by `seed`, then laid end to end.
 
     A document that does not fit goes on in the next block, as if it began there. Documents of different sources never
@@ -32,14 +32,15 @@ def pack(corpus: Corpus, context: int, *, seed: int, drop_last: bool = False) ->
         context: tokens of a block, at least 1.
         seed: the order of the documents.
         drop_last: leave out each source's last block where it is not full, instead of padding it.
+        by_source: False lays the documents of all sources end to end as if they were of one: only the very last block
+            is padded, and the rows have no column `source`.
     """
     if context < 1:
         raise RegraftError(f"the context must be at least 1 token, not {context}")
     order: list[Index] = []
     starts: list[Index] = []
     counts: list[int] = []
-    for source in range(len(corpus.sources)):
-        mine = _shuffled(np.flatnonzero(corpus.source == source), seed, corpus.sources[source])
+    for mine in _groups(corpus, seed) if by_source else [_shuffled(np.arange(corpus.documents), seed, "")]:
         ends = corpus.lengths[mine].cumsum()
         total = int(ends[-1]) if len(ends) else 0
         blocks = total // context if drop_last else -(-total // context)
@@ -51,8 +52,16 @@ def pack(corpus: Corpus, context: int, *, seed: int, drop_last: bool = False) ->
     if not any(counts):
         needed = f"less than one block of {context}" if corpus.tokens else "nothing to pack"
         raise RegraftError(f"the corpus has {corpus.tokens} tokens: {needed}")
-    source_of = np.repeat(np.arange(len(counts)), counts)
-    return Blocks(corpus, context, np.concatenate(order), np.concatenate(starts), source_of)
+    source_of = np.repeat(np.arange(len(counts)), counts) if by_source else None
+    return Blocks(corpus, context, np.concatenate(order), np.concatenate(starts), sum(counts), source_of)
+
+
+def _groups(corpus: Corpus, seed: int) -> list[Index]:
+    """The documents of each source, shuffled."""
+    by_source = np.argsort(corpus.source, kind="stable")
+    ends = np.bincount(corpus.source, minlength=len(corpus.sources)).cumsum()
+    groups = np.split(by_source, ends)[:-1]
+    return [_shuffled(mine, seed, name) for mine, name in zip(groups, corpus.sources, strict=True)]
 
 
 def _shuffled(documents: Index, seed: int, source: str) -> Index:
@@ -80,7 +89,6 @@ class Blocks:
     Attributes:
         corpus: the documents.
         context: tokens of a block, T.
-        source: the source of each block, [blocks], as a place in `corpus.sources`.
         rows: the blocks as lazy rows, all columns read in one pass:
             input_ids [blocks, T] int64: 0 on padding, which only a source's last block has.
             positions [blocks, T] int64: from 0 at the start of each block and of each document.
@@ -88,24 +96,29 @@ class Blocks:
                 the next block if that goes on with the same document. 0 elsewhere.
             counts [blocks, T] float32: how much each target counts: its document's weight; 0 across documents, on
                 padding, and for tokens that are not supervised.
-            source [blocks] int64, row [blocks] int64: the block's own number.
+            row [blocks] int64: the block's own number.
+            source [blocks] int64: the source of the block, as a place in `corpus.sources`, where it has one alone.
     """
 
-    def __init__(self, corpus: Corpus, context: int, order: Index, starts: Index, source: Index) -> None:
+    def __init__(
+        self, corpus: Corpus, context: int, order: Index, starts: Index, count: int, source: Index | None
+    ) -> None:
         self.corpus = corpus
         self.context = context
-        self.source = source
+        self._count = count
         self._order = order
         self._starts = starts
         self._lengths = corpus.lengths[order]
         self._on_disk = corpus.starts[order]
         self._weight = corpus.weight[order]
         names = ("input_ids", "positions", "targets", "counts")
-        known: dict[str, Column] = {"source": torch.from_numpy(source), "row": torch.arange(len(source))}
+        known: dict[str, Column] = {"row": torch.arange(count)}
+        if source is not None:
+            known["source"] = torch.from_numpy(source)
         self.rows = Rows({**{name: Shared(self, name) for name in names}, **known})
 
     def __len__(self) -> int:
-        return len(self.source)
+        return self._count
 
     def __repr__(self) -> str:
         return f"Blocks({len(self)} × {self.context} tokens of {self.corpus!r})"
@@ -134,21 +147,6 @@ class Blocks:
     def documents_of(self, index: Tensor | Index) -> Index:
         """The documents with a token in the blocks at `index`: indices in `corpus`, ascending, each once."""
         return np.unique(self._order[self._pieces(np.asarray(index)).rank])
-
-    def touched(self, index: Tensor | Index) -> Corpus:
-        """The documents of the blocks at `index` as a corpus: their ids, files and lines for the line's ledger."""
-        return self.corpus.select(self.documents_of(index))
-
-    def tokens_of(self, index: Tensor | Index) -> Index:
-        """How many targets count in each block, [len(index)], without reading the tokens."""
-        blocks = np.asarray(index)
-        pieces = self._pieces(blocks)
-        if not self.corpus.supervised:
-            learned = (pieces.length - 1) * (self._weight[pieces.rank] > 0)
-            return np.bincount(pieces.row, learned, len(blocks)).astype(np.int64)
-        within = _counting(pieces.length)
-        counted = self._learned(self._places(pieces) + within, within) & _spread(self._weight[pieces.rank] > 0, pieces)
-        return np.bincount(_spread(pieces.row, pieces), counted, len(blocks)).astype(np.int64)
 
     def _pieces(self, blocks: Index) -> _Pieces:
         """What the blocks hold; the piece that reaches a block's end has one token more, its last target."""

@@ -14,12 +14,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from regraft.core.errors import DamagedStore, RegraftError
@@ -169,29 +168,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def random_state() -> dict[str, Tensor]:
-    """The state of torch's own generators, which dropout uses."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-@contextmanager
-def own_dice(seed: int) -> Iterator[None]:
-    """torch's own generators seeded inside, and as they were afterwards."""
-    before = random_state()
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        set_random_state(before)
-
-
-def set_random_state(state: Mapping[str, Tensor]) -> None:
-    """Puts torch's own generators where `random_state` found them."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])

@@ -44,7 +44,7 @@ from regraft.core.parts import (
 from regraft.core.plan import Feed, Knob, Plan
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
-from regraft.engine.checkpoint import own_dice
+from regraft.engine.bits import own_dice, random_state, set_random_state
 from regraft.engine.evaluate import mean_nll
 from regraft.engine.interrupt import Stop
 from regraft.engine.means import Means
@@ -500,7 +500,7 @@ class _Run:
             "seen": self.seen,
             "trunk": self.trunk,
             "own": self.processes.collect(
-                {"random": checkpoint.random_state(), "means": [t.means.state_dict() for t in self.terms]}
+                {"random": random_state(), "means": [t.means.state_dict() for t in self.terms]}
             ),
             "before": "before" in self.roles._models,
         }
@@ -523,7 +523,7 @@ class _Run:
         process that was not there begins with dice of its own."""
         rank, size = self.processes.rank, self.processes.size
         if rank < len(own):
-            checkpoint.set_random_state(own[rank]["random"])
+            set_random_state(own[rank]["random"])
         for i, term in enumerate(self.terms):
             if size == len(own):
                 term.means.load_state_dict(own[rank]["means"][i])

@@ -449,7 +449,9 @@ def _run_all(
     name: str, tree: Tree, claim: Claim, left: list[tuple[str, int]], jobs: int
 ) -> Iterator[tuple[tuple[str, int], Run]]:
     if jobs <= 1 or len(left) < 2:
-        with _one_thread():
+        from regraft.engine.bits import one_thread
+
+        with one_thread():
             yield from (((arm, seed), _run(claim, arm, seed, tree.claim(name))) for arm, seed in left)
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -492,18 +494,6 @@ def _run(claim: Claim, arm: str, seed: int, path: Path) -> Run:
         what = f"{error}" if isinstance(error, RegraftError) else f"{type(error).__name__}: {error}"
         raise RegraftError(f"arm {arm!r} failed on seed {seed}: {what}", where=path) from error
     return Run(scores, meter.counts(), meter.seconds)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _work_on_one_thread() -> None:

@@ -139,6 +139,17 @@ def compare(
     )
 
 
+def mean_interval(reading: Reading, *, alpha: float = 0.05, seed: int = 0) -> tuple[float, float] | None:
+    """The mean of one reading, bounded: exact for right or wrong items, else bootstrap over items; None at n = 1."""
+    if reading.right_or_wrong:
+        rate = Rate(int(reading.values.sum()), len(reading))
+        return rate.lower(1 - alpha / 2), rate.upper(1 - alpha / 2)
+    if len(reading) < 2:
+        return None
+    mean = mean_difference(reading.values, reading.weights, rng=dice(seed, "mean", reading.suite))
+    return mean.lower(1 - alpha / 2), mean.upper(1 - alpha / 2)
+
+
 def dice(seed: int, *names: str) -> np.random.Generator:
     """A generator of one's own: other names, other numbers."""
     return np.random.default_rng([seed, *hashlib.sha256("\0".join(names).encode()).digest()])

@@ -141,10 +141,10 @@ class CausalLM(TorchModel):
         return texts
 
 
-def context_from(files: Mapping[str, bytes]) -> int | None:
+def context_from(files: Mapping[str, bytes], *, trust_remote_code: bool = False) -> int | None:
     """The longest context that the configuration among a model's files allows, in tokens."""
     with _folder_of(files) as folder, _quiet():
-        return _context(_config(folder, trust_remote_code=False))
+        return _context(_config(folder, trust_remote_code))
 
 
 def _config(folder: str, trust_remote_code: bool) -> Any:

@@ -38,6 +38,7 @@ from regraft.evidence.items import Items
 from regraft.evidence.readings import Reading
 from regraft.parts.losses.nll import nll
 from regraft.parts.samplers.replay import replay as replay_sampler
+from regraft.parts.samplers.shuffled import shuffled
 from regraft.recipes import texts
 from regraft.recipes.resolve import described, part
 from regraft.recipes.sources import NEW, OLD, Sources, check_context
@@ -76,8 +77,6 @@ class learn(BaseModel):
     shares: Annotated[dict[str, float] | None, Field(description="shares of the new text's sources")] = None
     sampler: Annotated[Any, _part("samplers"), Field(description="what draws the new text")] = "shuffled"
     gradients: Annotated[list[Any], _parts("gradients"), Field(description="gradient transforms, in order")] = []
-    trainables: Annotated[list[Any], _parts("trainables"), Field(description="what may move")] = []
-    penalties: Annotated[list[Any], _parts("penalties"), Field(description="weight-space penalties")] = []
     optimizer: Annotated[str, Field(description="a class of torch.optim")] = "AdamW"
     optimizer_knobs: dict[str, Any] = {"betas": (0.9, 0.95), "weight_decay": 0.1}
     clip: Annotated[float | None, Field(gt=0)] = 1.0
@@ -107,12 +106,13 @@ class learn(BaseModel):
         before = u.measure("before", suites)
         chosen = self.choose(u, sources, before, context)
         u.listener.notice("\n".join(chosen.lines))
-        u.listener.plan(chosen.training.steps)
+        rows = {name: blocks.rows for name, blocks in chosen.blocks.items()}
+        u.estimate(rows, chosen.training)
         if plan_only:
             return None
         fitted = u.fit(
             chosen.plan,
-            {name: blocks.rows for name, blocks in chosen.blocks.items()},
+            rows,
             chosen.training,
             from_trunk=chosen.from_trunk,
             monitors=chosen.monitors,
@@ -140,15 +140,16 @@ class learn(BaseModel):
         old = sources.old()
         share, why = self._share(sources, before, old is not None)
         lines.append(f"replay     {share:.0%} of every batch is old text: {why}")
-        shares = {NEW: 1.0} if self.shares is None else _checked(self.shares, sources.new.train)
-        parts = {NEW: sources.new.train} if self.shares is None else texts.by_source(sources.new.train)
-        blocks = {n: pack(c, context, seed=self.seed) for n, c in parts.items() if shares.get(n, 1.0)}
+        parts = self._drawn_from(sources)
+        packed = {n: corpus for n, (corpus, _) in parts.items()} | ({OLD: old} if share and old is not None else {})
+        # Blocks of one source each cost padding: only for samplers that may look at sources.
+        by_source = not isinstance(self.sampler, shuffled)
+        blocks = {n: pack(corpus, context, seed=self.seed, by_source=by_source) for n, corpus in packed.items()}
         feeds = tuple(
-            Feed(n, replace(self.sampler, source=n), None if self.shares is None else shares[n] * (1 - share))
-            for n in blocks
+            Feed(n, replace(self.sampler, source=n), None if own is None else own * (1 - share))
+            for n, (_, own) in parts.items()
         )
-        if share and old is not None:
-            blocks[OLD] = pack(old, context, seed=self.seed)
+        if OLD in blocks:
             feeds += (Feed(OLD, replay_sampler(source=OLD), share),)
         new_tokens = sources.new.train.tokens
         total, why = self._tokens(new_tokens)
@@ -161,8 +162,6 @@ class learn(BaseModel):
         plan = Plan(
             feeds=feeds,
             losses=(Weighted(nll()),),
-            penalties=tuple(Weighted(p) for p in self.penalties),
-            trainables=tuple(self.trainables),
             gradients=tuple(self.gradients),
             lr=self.schedule,
         )
@@ -184,6 +183,19 @@ class learn(BaseModel):
         every = self.monitor_every or max(1, steps // 25)
         monitors = _monitors(sources.held(), context, total * every // steps)
         return Chosen(plan, training, blocks, from_trunk, monitors, every, lines)
+
+    def _drawn_from(self, sources: Sources) -> dict[str, tuple[Corpus, float | None]]:
+        """What the new text is drawn from, by feed: documents, and their share of the new text where it is given."""
+        new, where = sources.new.train, sources.names[sources.new.digest]
+        if not new.tokens:
+            do = "Give more documents, or others than those that are measured on"
+            raise RegraftError("every document is held out to be measured, none is left to learn", where=where, do=do)
+        if self.shares is None:
+            return {NEW: (new, None)}
+        shares, parts = _checked(self.shares, new), texts.by_source(new)
+        if absent := [name for name, share in shares.items() if share and name not in parts]:
+            raise RegraftError(f"every document of the source {absent[0]!r} is held out to be measured", where="shares")
+        return {name: (corpus, shares[name]) for name, corpus in parts.items() if shares[name]}
 
     def _share(self, sources: Sources, before: Mapping[str, Reading], known: bool) -> tuple[float, str]:
         if not known:
@@ -252,7 +264,7 @@ def _monitors(held: Mapping[str, Corpus], context: int, tokens: int) -> dict[str
     A forward pass costs a third of a step's.
     """
     most = max(8, 3 * tokens // (10 * context * max(1, len(held))))
-    rows = {side: pack(corpus, context, seed=0).rows for side, corpus in held.items()}
+    rows = {side: pack(corpus, context, seed=0, by_source=False).rows for side, corpus in held.items()}
     return {side: table.take(slice(0, most)) for side, table in rows.items()}
 
 

@@ -1,18 +1,56 @@
-"""What two versions of a line say on the same suites: stored readings where there are any, else measured now."""
+"""What versions of a line say on suites: stored readings where there are any, else measured now."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from regraft.evidence.items import Normalise
+from regraft.evidence.lm_eval import LmEvalTasks
 from regraft.evidence.readings import Reading
-from regraft.evidence.suites import HeldOut, Suite
+from regraft.evidence.suites import HeldOut, Suite, load_suites
+from regraft.models.causal import CausalLM
 from regraft.recipes import texts
-from regraft.recipes.sources import load_items
+from regraft.recipes.sources import check_context, keys, load_items
 from regraft.recipes.texts import Text
 from regraft.recipes.update import Listener, Silence, load_model, stored_reading
 from regraft.store import Line, Version
+
+_READING = "reading/"
+
+
+@dataclass(frozen=True)
+class Suites:
+    """What a version is to be measured on.
+
+    Attributes:
+        files: questions (rows with `choices` or an `answer`) or documents, a suite each.
+        normalise, stop: of questions, see `Items`.
+        skip_bad: pass over bad rows and count them.
+        tasks: of lm-evaluation-harness.
+    """
+
+    files: Sequence[Path] = ()
+    normalise: Normalise = "none"
+    stop: str | None = None
+    skip_bad: bool = False
+    tasks: LmEvalTasks | None = None
+
+    def load(self, model: CausalLM) -> Sequence[Suite]:
+        """The suites of the files, documents cut for this model."""
+        return load_suites(
+            self.files,
+            tokenizer=model.tokenizer,
+            cache=texts.cache_folder(),
+            context=check_context(None, model.context),
+            normalise=self.normalise,
+            stop=self.stop,
+            skip_bad=self.skip_bad,
+        )
 
 
 class Known(NamedTuple):
@@ -46,9 +84,56 @@ def own(line: Line, version: Version) -> Sides:
     return Sides(before, after)
 
 
+def measure(
+    line: Line,
+    version: Version,
+    suites: Suites,
+    *,
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+    listener: Listener | None = None,
+) -> list[Reading]:
+    """Measures a version on suites of one's own and keeps the readings beside it, where `known` and `both` find them.
+
+    Raises RegraftError for what cannot be read, and for a model that a suite does not fit; nothing is kept then.
+    """
+    model = load_model(line, version, device=device, trust_remote_code=trust_remote_code)
+    found = []
+    hears = listener or Silence()
+    for suite in suites.load(model):
+        if isinstance(suite, HeldOut) and (count := _trained_on(line, version, suite)):
+            hears.notice(f"{suite.name}: {version.name} was trained on {count} of {suite.corpus.documents} documents")
+        for why, count in suite.skipped.items():
+            hears.notice(f"{suite.name}: skipped {count}: {why}")
+        hears.stage(f"measuring {suite.name} ({version.name})")
+        found.append(suite.measure(model))
+    if suites.tasks is not None:
+        hears.stage(f"measuring {', '.join(suites.tasks.names)} ({version.name})")
+        found += suites.tasks.measure(model).values()
+    documents = {}
+    for reading in found:
+        header, arrays = reading.to_parts()
+        documents[f"{_READING}{reading.fingerprint}"] = {
+            **header,
+            "arrays": {name: values.tolist() for name, values in arrays.items()},
+        }
+    line.note(version, documents, "measured on " + ", ".join(reading.suite for reading in found))
+    return found
+
+
+def later(line: Line, version: Version) -> dict[str, Reading]:
+    """What `measure` kept of a version, by the suite's fingerprint."""
+    documents = [line.json(digest) for name, digest in line.notes(version).items() if name.startswith(_READING)]
+    readings = [
+        Reading.from_parts(d, {name: np.array(values) for name, values in d["arrays"].items()}) for d in documents
+    ]
+    return _by_fingerprint({reading.fingerprint: reading for reading in readings})
+
+
 def known(line: Line, version: Version) -> dict[str, Known]:
-    """Every stored reading of a version by the suite's fingerprint: its own, and those that its children began with."""
-    found = {fp: Known(r, version) for fp, r in _by_fingerprint(own(line, version).after).items()}
+    """Every stored reading of a version by the suite's fingerprint: those of its own update, those that were made
+    later, and those that its children began with."""
+    found = {fp: Known(r, version) for fp, r in _read(line, version).items()}
     for child in line.versions():
         if child.parents[:1] == (version.id,):
             for reading in own(line, child).before.values():
@@ -56,23 +141,31 @@ def known(line: Line, version: Version) -> dict[str, Known]:
     return found
 
 
-def both(line: Line, a: Version, b: Version, *, device: str = "cpu", listener: Listener | None = None) -> Sides:
+def both(
+    line: Line,
+    a: Version,
+    b: Version,
+    *,
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+    listener: Listener | None = None,
+) -> Sides:
     """Versions `a` and `b` on every suite that either was read with.
 
-    Those are the suites of their own updates: what was measured later does not change the verdict. A suite that one of
-    them was not read with is taken from an update that began there, or rebuilt from the line and measured now; if it
-    cannot be rebuilt, it stays on one side only. Suites are matched by their items, not by name; `b` names them.
+    Those are the suites of their own updates, and those that `measure` read them with later. A suite that one of them
+    was not read with is taken from an update that began there, or rebuilt from the line and measured now; if it cannot
+    be rebuilt, it stays on one side only. Suites are matched by their items, not by name; `b` names them.
     """
     wanted: dict[str, Known] = {}
     for holder in (b, a):
-        for fp, reading in _by_fingerprint(own(line, holder).after).items():
+        for fp, reading in _read(line, holder).items():
             wanted.setdefault(fp, Known(reading, holder))
     readings: dict[str, dict[str, Reading]] = {}
     measured: dict[str, None] = {}
     for version in (a, b):
         stored = {fp: k.reading for fp, k in known(line, version).items() if fp in wanted}
         lacking = {fp: wanted[fp] for fp in wanted if fp not in stored}
-        fresh = _measure(line, version, lacking, device, listener or Silence())
+        fresh = _measure(line, version, lacking, device, trust_remote_code, listener or Silence())
         readings[version.id] = stored | fresh
         measured |= dict.fromkeys(fresh)
     names: dict[str, str] = {}
@@ -99,13 +192,28 @@ def learned(line: Line, versions: Iterable[Version]) -> set[str]:
     return found
 
 
+def _trained_on(line: Line, version: Version, suite: HeldOut) -> int:
+    """How many documents of a suite the version was trained on."""
+    return int(np.isin(keys([suite.corpus]), keys([seen for _, seen in texts.past(line, version)])).sum())
+
+
+def _read(line: Line, version: Version) -> dict[str, Reading]:
+    """What a version itself was read with, by fingerprint."""
+    return later(line, version) | _by_fingerprint(own(line, version).after)
+
+
 def _measure(
-    line: Line, version: Version, lacking: Mapping[str, Known], device: str, listener: Listener
+    line: Line,
+    version: Version,
+    lacking: Mapping[str, Known],
+    device: str,
+    trust_remote_code: bool,
+    listener: Listener,
 ) -> dict[str, Reading]:
     suites = {fp: suite for fp, k in lacking.items() if (suite := _rebuilt(line, k)) is not None}
     if not suites:
         return {}
-    model = load_model(line, version, device=device)
+    model = load_model(line, version, device=device, trust_remote_code=trust_remote_code)
     found = {}
     for fingerprint, suite in suites.items():
         listener.stage(f"measuring {suite.name} ({version.name})")

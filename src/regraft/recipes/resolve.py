@@ -8,9 +8,10 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from regraft.core.errors import RegraftError, nearest
+from regraft.core.parts import Loss, Sampler, Schedule
 
 
 def part(kind: str, said: Any, where: str) -> Any:
@@ -45,23 +46,24 @@ def part(kind: str, said: Any, where: str) -> Any:
         raise RegraftError(f"{name} cannot be made: {error}", where=where) from None
 
 
-_KINDS = {"Knob": "schedules", "Schedule": "schedules", "Loss": "losses", "Sampler": "samplers"}
+_KINDS = {Schedule: "schedules", Loss: "losses", Sampler: "samplers"}
 
 
 def _knob(make: Any, parameter: inspect.Parameter, said: Any, where: str) -> Any:
     """A knob's value: a part, where the signature asks for one and a name is given, else of the signature's type."""
-    kind = next((kind for word, kind in _KINDS.items() if word in str(parameter.annotation)), None)
+    asked = SimpleNamespace(__annotations__={"knob": parameter.annotation})
+    wanted = get_type_hints(asked, vars(sys.modules[make.__module__]))["knob"]
+    among = (wanted, *get_args(wanted))
+    kind = next((kind for cls, kind in _KINDS.items() if any(each is cls for each in among)), None)
     if kind is not None and isinstance(said, str | dict):
         return part(kind, said, where)
     value = tuple(said) if isinstance(said, list) else said
-    return value if kind is not None else _typed(make, parameter, value, where)
+    return value if kind is not None else _typed(wanted, value, where)
 
 
-def _typed(make: Any, parameter: inspect.Parameter, value: Any, where: str) -> Any:
+def _typed(wanted: Any, value: Any, where: str) -> Any:
     from pydantic import AllowInfNan, TypeAdapter, ValidationError
 
-    asked = SimpleNamespace(__annotations__={"knob": parameter.annotation})
-    wanted = get_type_hints(asked, vars(sys.modules[make.__module__]))["knob"]
     try:
         return TypeAdapter(Annotated[wanted, AllowInfNan(False)] if wanted is float else wanted).validate_python(value)
     except ValidationError as error:

@@ -85,8 +85,9 @@ class rewarming(BaseModel):
         suites = {n: s for n, s in sources.suites(context).items() if isinstance(s, HeldOut)}
         chosen = self._usual(sources).choose(u, sources, u.measure("before", suites), context)
         u.listener.notice("\n".join(line for line in chosen.lines if not line.startswith("rate")))
-        u.listener.plan(chosen.training.steps)
-        monitors = {side: pack(corpus, context, seed=0).rows for side, corpus in held.items()}
+        rows = {name: blocks.rows for name, blocks in chosen.blocks.items()}
+        u.estimate(rows, chosen.training, times=len(self.settings()))
+        monitors = {side: pack(corpus, context, seed=0, by_source=False).rows for side, corpus in held.items()}
         weights, memory = {n: t.clone() for n, t in u.model.state().items()}, u.memory
         forks = []
         for warmup, height in self.settings():
@@ -96,7 +97,7 @@ class rewarming(BaseModel):
             try:
                 fitted = u.fit(
                     replace(chosen.plan, lr=schedule),
-                    {name: blocks.rows for name, blocks in chosen.blocks.items()},
+                    rows,
                     training,
                     monitors=monitors,
                     monitor_every=max(1, training.steps // MEASUREMENTS),

@@ -57,15 +57,15 @@ class Sources:
         known = {text.digest for text, _ in self.past} | {self.new.digest}
         kept = sorted({t.digest: t for t in self.kept if t.digest not in known}.values(), key=lambda t: t.digest)
         met = [*self.past, *((text, text.train) for text in kept), (self.new, self.new.train)]
-        candidates = _keys([text.held for text, _ in met])
+        candidates = keys([text.held for text, _ in met])
         trained = held = np.empty(0, dtype=np.uint64)
         apart, names = [], dict[str, str]()
         taken = {items.name for items in self.carried}
         for text, seen in met:
             own = _without(text.held, trained)
-            held = np.union1d(held, _keys([own]))
+            held = np.union1d(held, keys([own]))
             seen = _without(seen, held)
-            trained = np.union1d(trained, np.intersect1d(_keys([seen]), candidates))
+            trained = np.union1d(trained, np.intersect1d(keys([seen]), candidates))
             apart.append((replace(text, train=_without(text.train, held), held=own), seen))
             if text.digest not in names:
                 names[text.digest] = _free(text.name, taken | set(names.values()))
@@ -118,15 +118,15 @@ class Sources:
         return {**sides, NEW: self.new.held} if self.new.held.documents else sides
 
 
-def _keys(corpora: Sequence[Corpus]) -> NDArray[np.uint64]:
+def keys(corpora: Sequence[Corpus]) -> NDArray[np.uint64]:
     """Half of each document's id, which tells documents apart."""
     halves = [np.ascontiguousarray(corpus.ids[:, :8]).view(np.uint64)[:, 0] for corpus in corpora if corpus.documents]
     return np.concatenate(halves) if halves else np.empty(0, dtype=np.uint64)
 
 
-def _without(corpus: Corpus, keys: NDArray[np.uint64]) -> Corpus:
-    """The documents of a corpus that are not among the keys."""
-    among = np.isin(_keys([corpus]), keys)
+def _without(corpus: Corpus, others: NDArray[np.uint64]) -> Corpus:
+    """The documents of a corpus whose keys are not among others."""
+    among = np.isin(keys([corpus]), others)
     return corpus.select(~among) if among.any() else corpus
 
 

@@ -71,11 +71,6 @@ def store(line: Line, corpus: Corpus) -> str:
     )
 
 
-def add(line: Line, paths: Sequence[str], tokenizer: Any) -> str:
-    """Reads, tokenises and stores texts in the line; the corpus' digest."""
-    return store(line, read(paths, tokenizer))
-
-
 def past(line: Line, base: Version) -> list[tuple[Text, Corpus]]:
     """What the lineage of `base` was trained on: each text with the documents that really touched it.
 

@@ -25,6 +25,7 @@ from regraft.core.parts import Model
 from regraft.core.plan import Plan
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
+from regraft.engine.estimate import seconds_per_row
 from regraft.engine.fit import Fitted, fit
 from regraft.engine.processes import Processes
 from regraft.engine.training import Training
@@ -44,7 +45,7 @@ class Listener(Protocol):
     """Hears how an update goes."""
 
     def stage(self, name: str) -> None: ...
-    def plan(self, steps: int) -> None: ...
+    def plan(self, steps: int, seconds: float | None) -> None: ...
     def record(self, record: Mapping[str, float]) -> None: ...
     def notice(self, text: str) -> None: ...
 
@@ -53,7 +54,7 @@ class Silence:
     """A listener that says nothing."""
 
     def stage(self, name: str) -> None: ...
-    def plan(self, steps: int) -> None: ...
+    def plan(self, steps: int, seconds: float | None) -> None: ...
     def record(self, record: Mapping[str, float]) -> None: ...
     def notice(self, text: str) -> None: ...
 
@@ -86,6 +87,7 @@ class Update:
         listener: Listener | None = None,
         processes: Processes | None = None,
         checkpoint_seconds: float = 60.0,
+        trust_remote_code: bool = False,
     ) -> None:
         self.line, self.base, self.run = line, base, run
         self.listener: Listener = listener or Silence()
@@ -93,7 +95,7 @@ class Update:
         self.checkpoint_seconds = checkpoint_seconds
         self.folder = line.run_dir(run)
         self.calls: list[Any] = []
-        self.model = load_model(line, base, device=device)
+        self.model = load_model(line, base, device=device, trust_remote_code=trust_remote_code)
         record = base.record if isinstance(base.record, dict) else {}
         self.memory: dict[str, Any] = {}
         if "memory" in record:
@@ -127,6 +129,14 @@ class Update:
         if name not in after or after[name]["fingerprint"] != suite.fingerprint:
             return None
         return stored_reading(self.line, self.base, "after", name)
+
+    def estimate(self, data: Mapping[str, Rows], training: Training, *, times: int = 1) -> None:
+        """Says how long `times` fits will take, by a trial that leaves the model as it is; not of a run under way."""
+        seconds = None
+        if not self.training and not self.processes.rank:
+            each = seconds_per_row(self.model, next(iter(data.values())), training)
+            seconds = times * training.steps * training.batch * each / self.processes.size
+        self.listener.plan(training.steps, seconds)
 
     def fit(
         self,
@@ -256,7 +266,12 @@ class Update:
         seal = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         done = self._done(folder / "done")
         if done is None:
-            done = {"what": seal, "result": make(folder / "at")}
+            try:
+                done = {"what": seal, "result": make(folder / "at")}
+            except torch.OutOfMemoryError as error:
+                why = str(error).splitlines()[0]
+                do = "Lower micro_tokens, and --restart"
+                raise RegraftError(f"out of memory: {why}", where=str(self.model.device), do=do) from error
             if self.processes.rank == 0:
                 checkpoint.save(folder / "done", 0, done)
         elif done["what"] != seal:
@@ -289,10 +304,11 @@ class Update:
         return found
 
 
-def load_model(line: Line, version: Version, *, bundle: str = RELEASE, device: str = "cpu") -> CausalLM:
+def load_model(
+    line: Line, version: Version, *, bundle: str = RELEASE, device: str = "cpu", trust_remote_code: bool = False
+) -> CausalLM:
     """The model of a version, in float32."""
-    files = {name: line.bytes(digest) for name, digest in version.files.items()}
-    model = CausalLM.from_files(files, line.load(version, bundle))
+    model = CausalLM.from_files(_files(line, version), line.load(version, bundle), trust_remote_code=trust_remote_code)
     model.module.to(device)
     return model
 
@@ -308,15 +324,18 @@ def chosen_device(device: str) -> str:
     return device
 
 
-def load_tokenizer(line: Line, version: Version) -> Any:
+def load_tokenizer(line: Line, version: Version, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a version, or None."""
-    files = {name: line.bytes(digest) for name, digest in version.files.items()}
-    return tokenizer_from(files)
+    return tokenizer_from(_files(line, version), trust_remote_code=trust_remote_code)
 
 
-def load_context(line: Line, version: Version) -> int | None:
+def load_context(line: Line, version: Version, *, trust_remote_code: bool = False) -> int | None:
     """The longest context that a version's configuration allows, in tokens."""
-    return context_from({name: line.bytes(digest) for name, digest in version.files.items()})
+    return context_from(_files(line, version), trust_remote_code=trust_remote_code)
+
+
+def _files(line: Line, version: Version) -> dict[str, bytes]:
+    return {name: line.bytes(digest) for name, digest in version.files.items()}
 
 
 def stored_reading(line: Line, version: Version, when: str, suite: str) -> Reading:

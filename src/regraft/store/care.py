@@ -83,8 +83,9 @@ def _may_be_document(path: Path) -> bool:
 
 
 def _roots(line: Line) -> set[str]:
-    """The versions, and what unfinished runs mention."""
-    roots = {version.id for version in line.versions()}
+    """The versions, what was noted of them, and what unfinished runs mention."""
+    versions = line.versions()
+    roots = {version.id for version in versions}.union(*(line.notes(version).values() for version in versions))
     finished = line.finished_runs()
     for run in line.runs():
         if run not in finished:
@@ -101,6 +102,7 @@ def _named(line: Line, version: Version) -> Iterator[str]:
         RegraftError: its manifest cannot be accepted.
     """
     yield version.id
+    yield from line.notes(version).values()
     content = line.content(version.id)
     yield from content.blobs()
     for use in content.corpora:
@@ -195,7 +197,7 @@ def collect(line: Line, dry_run: bool) -> GcReport:
 def disk(line: Line) -> DiskUse:
     """See `Line.disk`."""
     graph = _Graph(line)
-    needs = {version.id: graph.reach([version.id]) for version in line.versions()}
+    needs = {version.id: graph.reach([version.id, *line.notes(version).values()]) for version in line.versions()}
     users = Counter(digest for need in needs.values() for digest in need)
     own = {v: sum(_size(graph.present[digest]) for digest in need if users[digest] == 1) for v, need in needs.items()}
     return DiskUse(_size(line.path), own)

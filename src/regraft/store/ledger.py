@@ -44,6 +44,8 @@ CREATE TABLE pointers (name TEXT PRIMARY KEY, version TEXT NOT NULL) WITHOUT ROW
 CREATE TABLE corpora (digest TEXT PRIMARY KEY, row_index TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE uses (version TEXT NOT NULL, corpus TEXT NOT NULL, role TEXT NOT NULL, touched TEXT);
 CREATE INDEX users ON uses (corpus);
+CREATE TABLE notes (version TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (version, name))
+WITHOUT ROWID;
 """
 
 _in_transaction = threading.RLock()
@@ -52,8 +54,8 @@ _in_transaction = threading.RLock()
 class Event(NamedTuple):
     """Something that happened to the line.
 
-    what is "create", "commit", "promote", "rollback" or "drop"; name the pointer that moved, from version old to new;
-    details what the committer wrote down about time and place (seconds, environment).
+    what is "create", "commit", "note", "promote", "rollback" or "drop"; name the pointer that moved, from version old
+    to new; details what the committer wrote down about time and place (seconds, environment).
     """
 
     number: int

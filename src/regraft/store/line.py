@@ -367,9 +367,29 @@ class Line:
                 if needs:
                     what = f"{found.name} is needed by {', '.join(needs)}"
                     raise RegraftError(what, where=self.path, do="Move the pointer or drop the child first")
-                for table, column in (("versions", "id"), ("parents", "child"), ("uses", "version")):
+                for table, column in (
+                    ("versions", "id"),
+                    ("parents", "child"),
+                    ("uses", "version"),
+                    ("notes", "version"),
+                ):
                     image.execute(f"DELETE FROM {table} WHERE {column} = ?", (found.id,))
                 book.record(image, "drop", old=found.id, why=why)
+
+    def note(self, version: Ref, documents: Mapping[str, JSON], why: str = "") -> None:
+        """Keep what was found out of a version after it was made, by name; the version stays as it is. A name that is
+        there is replaced."""
+        with self.writing():
+            found = self.version(version)
+            stored = [(found.id, name, self.put_json(document)) for name, document in documents.items()]
+            with self.ledger.transaction() as image:
+                image.executemany("REPLACE INTO notes VALUES (?, ?, ?)", stored)
+                book.record(image, "note", new=found.id, why=why)
+
+    def notes(self, version: Ref) -> dict[str, str]:
+        """Names of what was noted of a version -> digests of the documents."""
+        query = "SELECT name, document FROM notes WHERE version = ? ORDER BY name"
+        return dict(self.ledger.read().execute(query, (self.version(version).id,)))
 
     # Rows
 

@@ -20,13 +20,11 @@ import platform
 import random
 import string
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor
 
 import regraft
@@ -36,6 +34,7 @@ from regraft.core.rows import Rows
 from regraft.data.corpus import build_corpus
 from regraft.data.pack import pack
 from regraft.data.read import documents
+from regraft.engine.bits import one_thread
 from regraft.engine.evaluate import mean_nll
 from regraft.engine.fit import Fitted, Meter, fit
 from regraft.engine.training import Training
@@ -129,7 +128,7 @@ def train(
     The curve has `held/<corpus>` for each corpus in `watch`, the loss on `WATCHED` of its held-out blocks.
     """
     training = Training(steps=steps, batch=batch, lr=lr, knobs=ADAMW, decay_vectors=False, seed=seed)
-    with _one_thread():
+    with one_thread():
         return fit(
             model,
             plan,
@@ -145,7 +144,7 @@ def train(
 
 def losses(model: CausalLM, *names: Corpus) -> dict[str, float]:
     """Held-out loss of each corpus, in nats per token."""
-    with _one_thread():
+    with one_thread():
         return {name: mean_nll(model, text(name).held) for name in names}
 
 
@@ -274,14 +273,3 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The number of threads changes the order of sums, and so the bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
