@@ -197,3 +197,40 @@ def test_a_quiet_run_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     quiet = live.Live(quiet=True)
     quiet.stage("training")
     assert quiet.bar is None
+
+
+def test_the_plan_says_how_long_it_will_take_and_moves_nothing(world: Path, run: Run) -> None:
+    run("adopt", world / "a" / "model", "line")
+    command = ("learn", "line", "--data", world / "new.jsonl", "--unprotected", "--set", "tokens=256")
+    assert "time about 0:00:0" in run(*command, "--plan-only")
+    first = run(*command).splitlines()[-1].split()[1]
+    run("adopt", world / "a" / "model", "other")
+    Path("other").rename("without")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("regraft.recipes.update.seconds_per_row", lambda *_: 0.0)
+        again = run("learn", "without", *command[2:]).splitlines()[-1].split()[1]
+    assert first == again
+
+
+def test_code_of_a_model_runs_only_where_it_is_named(world: Path, run: Run) -> None:
+    folder = world / "a" / "model"
+    config = json.loads((folder / "config.json").read_text())
+    named = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "own-llama", "auto_map": named}))
+    (folder / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own-llama'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    refused = "config.json: the model needs Python code of its own to be run. Read it, and if you trust it say --trust"
+    assert refused in run("adopt", folder, "line", code=2)
+    run("adopt", folder, "line", "--trust-remote-code")
+    command = ("learn", "line", "--data", world / "new.jsonl", "--unprotected", "--set", "tokens=256")
+    assert refused in run(*command, code=2)
+    run(*command, "--trust-remote-code")
+    quiz = world / "quiz.jsonl"
+    quiz.write_text('{"prompt": "red", "choices": [" green", " two"], "answer": 0}\n')
+    assert refused in run("eval", "line", "v1", "--suite", quiz, code=2)
+    run("eval", "line", "v1", "--suite", quiz, "--trust-remote-code")
+    run("export", "line", "out")
+    assert Path("out", "own.py").exists()

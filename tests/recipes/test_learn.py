@@ -13,6 +13,7 @@ from regraft.cli.updates import Request, run
 from regraft.core.errors import RegraftError
 from regraft.recipes.adoption import adopt
 from regraft.recipes.readings import evidence
+from regraft.recipes.texts import Text
 from regraft.store import Line, Version
 from regraft.worlds import llama
 
@@ -181,3 +182,29 @@ def test_questions_named_like_a_text_take_a_free_name(line: Line) -> None:
     assert evidence(first)["after"]["first-2"]["unit"] == "correct"
     later = learn(line, "second", replay=0.25, suites=("asked/first",))
     assert set(evidence(later)["after"]) == {"first", "second", "first-2"}
+
+
+def test_sources_cost_no_padding_unless_a_sampler_asks_for_them(line: Line) -> None:
+    path = line.path.parent / "first.jsonl"
+    rows = [{**json.loads(row), "source": str(i)} for i, row in enumerate(path.read_text().splitlines())]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first = learn(line, "first", unprotected=True)
+    blocks = fitted(first)["rows"]["new"]
+    line.rollback(first.parents[0])
+    apart = fitted(learn(line, "first", unprotected=True, sampler="temperature"))["rows"]["new"]
+    assert 0 < blocks < 0.75 * apart
+
+
+def test_there_must_be_something_left_to_learn(line: Line) -> None:
+    learn(line, "first", unprotected=True)
+    folder = line.path.parent
+    texts = [json.loads(row) for row in (folder / "first.jsonl").read_text().splitlines()]
+    lines = Text.open(line, line.corpora()[0]).held.line.tolist()
+    only = [texts[number - 1] for number in lines]
+    (folder / "held.jsonl").write_text("".join(json.dumps(row) + "\n" for row in only))
+    with pytest.raises(RegraftError, match="held: every document is held out to be measured, none is left to learn"):
+        learn(line, "held", shares={"first0": 0.5, "first1": 0.5})
+    rest = [{**row, "source": "rest"} for row in texts if row not in only]
+    (folder / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*only, *rest]))
+    with pytest.raises(RegraftError, match="shares: every document of the source 'first0' is held out"):
+        learn(line, "mixed", shares={"first0": 0.25, "first1": 0.25, "rest": 0.5})

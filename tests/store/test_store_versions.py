@@ -295,3 +295,29 @@ def test_runs_are_made_listed_and_removed(line: Line) -> None:
     for bad in ("", "..", "a/b", ".hidden", "x" * 200):
         with pytest.raises(RegraftError, match="cannot name a run"):
             line.run_dir(bad)
+
+
+def test_notes_live_as_long_as_their_version(line: Line) -> None:
+    base = commit(line, 1)
+    other = commit(line, 2, base)
+    line.note(other, {"reading/a": {"mean": 1.0}, "reading/b": {"mean": 2.0}}, "measured on a, b")
+    line.note(other, {"reading/a": {"mean": 3.0}})
+    assert line.notes(base) == {}
+    assert {name: line.json(digest) for name, digest in line.notes(other).items()} == {
+        "reading/a": {"mean": 3.0},
+        "reading/b": {"mean": 2.0},
+    }
+    assert [(e.what, e.why) for e in line.events()][-2:] == [("note", "measured on a, b"), ("note", "")]
+    line.gc()
+    assert set(line.notes(other).values()) <= stored(line)
+    damaged = line.blobs.path(line.notes(other)["reading/b"])
+    damaged.chmod(0o600)
+    damaged.write_bytes(damaged.read_bytes().replace(b"2", b"4"))
+    [found] = line.verify().damaged
+    assert (found.path, found.versions) == (damaged, (other.id,))
+    damaged.write_bytes(damaged.read_bytes().replace(b"4", b"2"))
+    notes = set(line.notes(other).values())
+    line.rollback(base)
+    line.drop(other)
+    line.gc()
+    assert not notes & stored(line)

@@ -49,7 +49,7 @@ def evaluate(line: Path, versions: list[str], suites: Suites, json: bool, device
     if not suites.files and suites.tasks is None:
         raise RegraftError("nothing to measure on", do="Name questions or documents with --suite, or --tasks")
     opened, device = Line.open(line), chosen_device(device)
-    table = plain_table("version", "suite", "items", "mean", "95% interval", "in")
+    table = plain_table("version", "suite", "items", "mean", "95% interval", "unit")
     rows = []
     for version in {v.id: v for v in map(opened.version, versions)}.values():
         for reading in measure(

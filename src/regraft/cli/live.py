@@ -48,7 +48,9 @@ class Live:
     def plan(self, steps: int, seconds: float | None) -> None:
         self.total = steps
         if seconds is not None:
-            self.notice(f"time       about {timedelta(seconds=round(seconds))} of training, by a trial of one batch")
+            self.notice(
+                f"time       about {timedelta(seconds=max(1, round(seconds)))} of training, by a trial of one batch"
+            )
 
     def record(self, record: Mapping[str, float]) -> None:
         now = time.monotonic()

@@ -243,7 +243,7 @@ class Corpus:
         return cls([_Part(manifest, shards)])
 
     def __repr__(self) -> str:
-        return f"Corpus({self.documents} documents, {self.tokens} tokens, sources {self.sources})"
+        return f"Corpus({self.documents} documents, {self.tokens} tokens, {len(self.sources)} sources)"
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -318,7 +318,8 @@ class Corpus:
     @cached_property
     def source(self) -> Index:
         """The place of each document's source in `sources`, [documents]."""
-        maps = [np.array([self.sources.index(name) for name in p.manifest["sources"]]) for p in self._parts]
+        place = {name: i for i, name in enumerate(self.sources)}
+        maps = [np.array([place[name] for name in p.manifest["sources"]]) for p in self._parts]
         parts = zip(self._parts, maps, strict=True)
         return self._chosen(np.concatenate([names[s["source"]] for part, names in parts for s in part.shards]))
 

@@ -62,7 +62,7 @@ class CausalLM(TorchModel):
                     ignore_mismatched_sizes=True,  # they are refused below, by name
                 )
             except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
-                raise RegraftError(f"transformers cannot build the model: {error}", where="config.json") from error
+                raise _refused("build the model", "config.json", error) from error
         tokenizer = tokenizer_from(files, trust_remote_code=trust_remote_code)
         for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
             if info[problem]:
@@ -155,7 +155,7 @@ def _config(folder: str, trust_remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (ValueError, OSError, KeyError) as error:
-        raise RegraftError(f"transformers cannot read the configuration: {error}", where="config.json") from error
+        raise _refused("read the configuration", "config.json", error) from error
 
 
 def _context(config: Any) -> int | None:
@@ -173,7 +173,14 @@ def tokenizer_from(files: Mapping[str, bytes], *, trust_remote_code: bool = Fals
         try:
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
-            raise RegraftError(f"transformers cannot read the tokenizer: {error}", where="tokenizer.json") from error
+            raise _refused("read the tokenizer", "tokenizer.json", error) from error
+
+
+def _refused(what: str, where: str, error: Exception) -> RegraftError:
+    if "trust_remote_code" in str(error):
+        do = "Read it, and if you trust it say --trust-remote-code"
+        return RegraftError("the model needs Python code of its own to be run", where=where, do=do)
+    return RegraftError(f"transformers cannot {what}: {' '.join(str(error).split())}", where=where)
 
 
 @contextmanager

@@ -199,7 +199,8 @@ def _trained_on(line: Line, version: Version, suite: HeldOut) -> int:
 
 def _read(line: Line, version: Version) -> dict[str, Reading]:
     """What a version itself was read with, by fingerprint."""
-    return later(line, version) | _by_fingerprint(own(line, version).after)
+    mine = _by_fingerprint(own(line, version).after)
+    return mine | {fp: reading for fp, reading in later(line, version).items() if fp not in mine}
 
 
 def _measure(

@@ -1,0 +1,138 @@
+"""`eval`: suites that are measured later, which the gate then knows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regraft import cli
+from regraft.store import Line
+
+FRUIT = "apple pear plum fig lime red ripe sweet"
+Run = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A line with v1 adopted and v2 learned fruit; new questions and documents."""
+    import random
+
+    from regraft.cli.updates import Request, run
+    from regraft.worlds.llama import bpe, llama, save
+
+    folder, dice = tmp_path_factory.mktemp("eval"), random.Random(0)
+    texts = [{"text": " ".join(dice.choices(FRUIT.split(), k=12))} for _ in range(120)]
+    fresh = [{"text": " ".join(dice.choices(FRUIT.split(), k=9))} for _ in range(30)]
+    quiz = [{"prompt": f"{a} {b}", "choices": [f" {a}", " zzz"], "answer": 0} for a in FRUIT.split() for b in "xy"]
+    for name, rows in (("fruit", texts), ("exam", texts[:10] + fresh), ("quiz", quiz)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save(llama(bpe([FRUIT], 300), width=16, depth=1, heads=2, context=32), folder / "model")
+    knobs = {"tokens": 4096, "batch_tokens": 512, "lr": 0.01}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGRAFT_CACHE", str(folder / "cache"))
+        from regraft.recipes.adoption import adopt
+
+        line, _ = adopt(str(folder / "model"), folder / "line")
+        run(line, Request(str(line.path), [str(folder / "fruit.jsonl")], knobs, unprotected=True), quiet=True)
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
+
+    def command(*words: str, code: int = 0) -> tuple[str, str]:
+        from regraft.cli import live
+
+        for console in (live.out, live.err):
+            monkeypatch.setattr(console, "_file", None)
+            monkeypatch.setattr(console, "_width", 100)
+        monkeypatch.setattr(sys, "argv", ["regraft", *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capfd.readouterr()
+        assert left.value.code == code, out + err
+        return out, err
+
+    return command
+
+
+def test_what_is_measured_later_is_compared_and_judged(run: Run) -> None:
+    before = Line.open("line").version("v2").id
+    out, err = run("eval", "line", "v1", "v2", "--suite", "exam.jsonl", "--suite", "quiz.jsonl", "--json")
+    rows: list[dict[str, Any]] = json.loads(out)
+    assert [(row["suite"], row["items"], row["unit"]) for row in rows] == [
+        ("exam", 40, "nats/token"),
+        ("quiz", 16, "correct"),
+    ] * 2
+    assert all(row["interval"][0] <= row["mean"] <= row["interval"][1] for row in rows)
+    assert "exam: v2 was trained on" in err
+    assert "exam: v1 was trained on" not in err
+    compared = json.loads(run("compare", "line", "v1", "--json")[0])
+    assert compared["measured_now"] == []
+    changes = {suite["suite"]: suite for suite in compared["suites"]}
+    assert {"fruit", "exam", "quiz"} == set(changes)
+    assert changes["exam"]["after"] == pytest.approx(rows[2]["mean"])
+    Path("policy.json").write_text('{"suites": {"*": null, "exam": {"better_by_at_least": 99}}}')
+    run("check", "line", "v1", "--policy", "policy.json", code=1)
+    assert Line.open("line").version("head").id == before
+    assert "measured on exam, quiz" in run("log", "line", "--events")[0]
+    assert "0 damaged, 0 left over" in run("verify", "line")[0]
+
+
+def test_one_side_alone_decides_nothing(run: Run) -> None:
+    run("eval", "line", "--suite", "quiz.jsonl")
+    assert "quiz: read only after" in run("compare", "line", "v1")[0]
+    assert "quiz: measured only after: measure both versions" in run("check", "line", "v1", code=3)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "nothing to measure on"),
+        (("--suite", "exam.jsonl", "--suite", "cache/../exam.jsonl"), "a suite 'exam' was already read"),
+        (("--suite", "nope.jsonl"), "no such file"),
+        (("--tasks", ","), "no task was named"),
+        (("--tasks", "arc", "--limit", "0"), "the limit must be at least 1 item, not 0"),
+        (("v7", "--suite", "quiz.jsonl"), "no version 'v7'"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_kept(run: Run, words: tuple[str, ...], said: str) -> None:
+    _, err = run("eval", "line", *words, code=2)
+    assert said in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert Line.open("line").notes("head") == {}
+
+
+def test_tasks_of_the_harness(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "lm_eval", None)
+        assert "pip install 'regraft[eval]'" in run("eval", "line", "--tasks", "tiny", code=2)[1]
+    pytest.importorskip("lm_eval")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    (tmp_path / "tasks").mkdir()
+    task = {
+        "task": "tiny",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "quiz.jsonl")}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{answer}}",
+        "metric_list": [{"metric": "acc"}],
+    }
+    (tmp_path / "tasks" / "tiny.yaml").write_text(json.dumps(task))
+    given = ("--tasks", "tiny", "--task-folder", "tasks", "--limit", "12")
+    out, _ = run("eval", "line", "v1", "v2", *given, "--json")
+    assert [(row["suite"], row["items"]) for row in json.loads(out)] == [("tiny", 12)] * 2
+    assert "tiny (12)" in run("compare", "line", "v1")[0]
