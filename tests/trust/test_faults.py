@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -133,6 +133,43 @@ def test_a_disk_that_fills(world: Path, forks: Server, updated: Path, tmp_path: 
     assert "size limit" in ended.error or "file too large" in ended.error
     assert whole(line)
     assert len(Line.open(line).versions()) == 1
+    resume = ["--resume"] if runs.unfinished(Line.open(line)) else []
+    ended = forks.run(learn(world, line, *resume), cache=tmp_path / "cache")
+    assert (ended.code, head(line)) == (0, head(updated)), ended.text
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A disk of so many bytes, mounted; called again, it has that size."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(size: int) -> Path:
+        how = f"{'remount,' if place.is_mount() else ''}size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(place)]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("mounting is not allowed here")
+        return place
+
+    yield mount
+    if place.is_mount():
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, 16, 64, 160, 320])
+def test_a_disk_that_is_really_full(
+    world: Path, forks: Server, updated: Path, small_disk: Callable[[int], Path], tmp_path: Path, left: int
+) -> None:
+    line = copy_line(world, small_disk(64 << 20) / "line")
+    disk = shutil.disk_usage(line)
+    small_disk(disk.used + (left << 10))
+    ended = forks.run(learn(world, line, *OFTEN), cache=tmp_path / "cache")
+    assert ended.code == 2
+    assert "the disk is full" in ended.error or "no space left" in ended.error
+    assert whole(line)
+    small_disk(64 << 20)
     resume = ["--resume"] if runs.unfinished(Line.open(line)) else []
     ended = forks.run(learn(world, line, *resume), cache=tmp_path / "cache")
     assert (ended.code, head(line)) == (0, head(updated)), ended.text
