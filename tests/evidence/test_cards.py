@@ -132,6 +132,14 @@ def root(tmp_path: Path) -> Path:
 # --- words and knobs --------------------------------------------------------------------------------------------------
 
 
+def test_what_claims_nothing_is_not_unmeasured(tmp_path: Path) -> None:
+    block = '"""A constant."""\n\n\ndef constant() -> None: ...\n'
+    root = tree(tmp_path, parts__schedules__constant=block)
+    assert card("constant", root).standing == "no claim"
+    tree(tmp_path, parts__schedules__constant=block.replace(".", ".\n\nClaim: it stays.", 1))
+    assert card("constant", root).standing == "unmeasured"
+
+
 def test_the_words_of_a_card(root: Path) -> None:
     found = card("ewc", root)
     assert (found.name, found.kind, found.standing, found.measured) == ("ewc", "penalty", "unmeasured", None)

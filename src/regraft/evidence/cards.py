@@ -53,7 +53,8 @@ KINDS = {
     "recipes": "recipe",
 }
 FINDING = "finding"
-Standing: TypeAlias = Literal["shown", "not shown", "cannot tell", "stale", "unmeasured"]
+Standing: TypeAlias = Literal["shown", "not shown", "cannot tell", "stale", "unmeasured", "no claim"]
+"""`no claim`: a building block that says of itself what it does and claims nothing; its tests are exact."""
 JUDGED: tuple[Standing, ...] = ("shown", "not shown", "cannot tell")
 
 # Every method runs on these, so a change here would make all evidence stale at once and say nothing of any one method.
@@ -291,11 +292,12 @@ def _read(kind: str, path: Path, tree: Tree) -> Card:
     words = _words(doc, path, node.lineno)
     knobs = () if kind == FINDING else _knobs(path.stem, _definitions(module), _Text(source), path)
     record = read_record(path.stem, tree)
+    silent = record is None and not words["claim"] and not tree.claim(path.stem).is_file()
     return Card(
         name=path.stem,
         kind=kind,
         knobs=tuple(knobs),
-        standing=_standing(path.stem, tree, record, path),
+        standing="no claim" if silent else _standing(path.stem, tree, record, path),
         measured=record and {k: v for k, v in record.items() if k not in ("standing", "code", "versions", "threads")},
         path=path,
         **words,
