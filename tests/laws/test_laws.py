@@ -22,6 +22,7 @@ from regraft.engine.fit import fit
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
 from regraft.parts.losses.nll import nll
+from regraft.parts.samplers.reservoir import reservoir
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.recipes.resolve import described, modules, part
 
@@ -29,14 +30,26 @@ KINDS = [p.name for p in Path(next(iter(regraft.parts.__path__))).iterdir() if p
 ALL = [(kind, name) for kind in sorted(KINDS) for name in modules(kind)]
 STEPS = 10
 TRAINING = Training(steps=STEPS, batch=6, lr=0.05, log_every=2)
-MEMORY = {"gradient_norms": {"norm": "l1", "values": torch.linspace(2.0, 1.0, STEPS)}}
+MEMORY = {
+    "gradient_norms": {"norm": "l1", "values": torch.linspace(2.0, 1.0, STEPS)},
+    "classes": torch.tensor([0, 1]),
+    "ewc": {"F": {"0.weight": torch.ones(7, 5).double()}, "w": {"0.weight": torch.zeros(7, 5).double()}},
+    "refresh": {"0.weight": torch.ones(7, 5).double()},
+}
 
 
 def of(kind: str) -> list[Any]:
-    """The parts of a kind that need no knob to be set, with knobs that make them act in a short run."""
-    short = {"reptile": {"k": 3}}
+    """The parts of a kind, with knobs that make them act in a short run; without those that need other knobs."""
+    short: dict[str, dict[str, Any]] = {
+        "reptile": {"k": 3},
+        "reservoir": {"size": 7},
+        "agem": {"memory": {"reservoir": {"size": 7}}, "loss": "nll"},
+        "refresh": {"delta": 0.01},
+    }
     made = [
-        part(kind, {name: short.get(name, {})}, where="law") for k, name in ALL if k == kind and not required(k, name)
+        part(kind, {name: short.get(name, {})}, where="law")
+        for k, name in ALL
+        if k == kind and set(required(k, name)) <= short.get(name, {}).keys()
     ]
     return [pytest.param(p, id=getattr(p, "name", type(p).__name__)) for p in made]
 
@@ -73,8 +86,12 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def plan_with(kind: str, a_part: Any) -> Plan:
+    if kind == "samplers" and isinstance(a_part, reservoir):
+        return plan_with("losses", nll()) + Plan(feeds=(Feed("memory", a_part, 0.5),))
     feed = Feed("new", a_part if kind == "samplers" else shuffled())
     base = Plan(feeds=(feed,), losses=(Weighted(a_part if kind == "losses" else nll()),))
+    if kind == "penalties":
+        return base + Plan(penalties=(Weighted(a_part),))
     if kind == "gradients":
         return base + Plan(gradients=(a_part,))
     return base + Plan(lr=a_part) if kind == "schedules" else base
@@ -82,7 +99,7 @@ def plan_with(kind: str, a_part: Any) -> Plan:
 
 IN_A_PLAN = [
     pytest.param(kind, p.values[0], id=f"{kind}-{p.id}")
-    for kind in ("samplers", "losses", "gradients", "schedules")
+    for kind in ("samplers", "losses", "penalties", "gradients", "schedules")
     for p in of(kind)
 ]
 
@@ -164,7 +181,7 @@ def test_dice_are_ones_own(sampler: Any) -> None:
         run(plan + Plan(gradients=(spy(),)))
         return seen
 
-    alone = Plan(feeds=(Feed("new", sampler),), losses=(Weighted(nll()),))
+    alone = plan_with("samplers", sampler)
     first = drawn(alone)
     others = Plan(gradients=tuple(p.values[0] for p in of("gradients")), lr=of("schedules")[0].values[0])
     assert first == drawn(alone + others)

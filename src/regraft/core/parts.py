@@ -71,7 +71,11 @@ class Model(Protocol):
     """What the house asks of any network: one adapter per family, never one per method."""
 
     module: nn.Module
+    vmaps: bool
+    """Whether torch.func.vmap may go over the rows."""
 
+    @property
+    def device(self) -> torch.device: ...
     def read(self, rows: Rows) -> Out: ...
     def sizes(self, rows: Rows) -> Tensor | None:
         """How much the targets of each row count, [rows], without a forward pass; None: each row counts one."""
@@ -183,14 +187,16 @@ class _Part(View):
 class Outcome:
     """What happened to one feed's rows in one whole optimizer step: the only way a sampler or controller hears back.
 
-    `losses`: detached value per row [rows] of every loss that read the feed, by the part's repr. Nothing is computed
-    for an outcome, and none is made unless a part of the plan observes.
+    `losses`: detached value per row [rows] of every loss that read the feed, by the part's repr. `outputs`: what the
+    model said of the rows before the step, detached, of those outputs that an observer `wants`. Nothing is computed for
+    an outcome, and none is made unless a part of the plan observes.
     """
 
     feed: str
     rows: Rows
     losses: Mapping[str, Tensor]
     progress: Progress
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -359,6 +365,15 @@ class Projects(Protocol):
 @runtime_checkable
 class Observes(Protocol):
     """A running part that hears how each step went."""
+
+    def observe(self, outcome: Outcome) -> None: ...
+
+
+@runtime_checkable
+class Wants(Protocol):
+    """A running part that observes, and also wants to hear outputs: `logits`, `features`."""
+
+    wants: tuple[Literal["logits", "features"], ...]
 
     def observe(self, outcome: Outcome) -> None: ...
 

@@ -124,11 +124,14 @@ class Group(Processes):
 
     def gather(self, values: Sequence[Tensor]) -> Tensor:
         mine = torch.cat(list(values)) if values else torch.empty(0, device=self.device)
-        sizes = [torch.zeros(2, dtype=torch.long) for _ in range(self.size)]
-        dist.all_gather(sizes, torch.tensor([len(mine), _FLOATS.index(mine.dtype) if values else -1]))
-        counts, kinds = torch.stack(sizes).T.tolist()
-        padded = mine.new_zeros(max(counts), dtype=_FLOATS[max(kinds)])
-        padded[: len(mine)] = mine
+        said = [len(mine), _FLOATS.index(mine.dtype), *mine.shape[1:], -1, -1][:4] if values else [0, -1, -1, -1]
+        sizes = [torch.zeros(4, dtype=torch.long) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor(said))
+        counts, kinds, *dims = torch.stack(sizes).T.tolist()
+        trailing = [max(d) for d in dims if max(d) >= 0]
+        padded = mine.new_zeros(max(counts), *trailing, dtype=_FLOATS[max(kinds)])
+        if values:
+            padded[: len(mine)] = mine
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

@@ -39,6 +39,7 @@ from regraft.core.parts import (
     ScheduleRun,
     Stateful,
     View,
+    Wants,
     Weights,
 )
 from regraft.core.plan import Feed, Knob, Plan
@@ -239,6 +240,7 @@ class _Run:
         self.lr: ScheduleRun | None = None if plan.lr is None else self.begin(plan.lr)
         self.master = self.lr.master_step(training.steps) if isinstance(self.lr, Branches) else -1
         self.observers = [run for _, run in self.parts.values() if isinstance(run, Observes)]
+        self.wanted: list[str] = sorted({n for run in self.observers if isinstance(run, Wants) for n in run.wants})
         if processes.size > 1:
             self._spread(processes)
         self.optimizer = make_optimizer(training, self.moving, self.factors)
@@ -418,6 +420,11 @@ class _Run:
                             term.means.add(values, weight, spans)
                         for feed, a, b in spans if self.observers else ():
                             heard.setdefault((feed, term.name), []).append(values.detach()[a:b])
+                for name in self.wanted:
+                    if (output := getattr(views[i][0].out, name)) is None:
+                        raise RegraftError(f"a part wants the model's {name}, which it does not give")
+                    for feed, a, b in views[i][1]:
+                        heard.setdefault((feed, f"output/{name}"), []).append(output.detach()[a:b])
                 if not alone:
                     bill = self.processes.bill(bill, views[i][0])
             if bill is not None and bill.requires_grad:
@@ -439,7 +446,9 @@ class _Run:
         for feed, rows in self.drawn:
             reading = [t.name for t in terms if not t.on or feed in t.on]
             losses = {name: self.processes.gather(heard.get((feed, name), ())) for name in reading}
-            found.append(Outcome(feed, rows, losses, self.progress()))
+            wanted = self.wanted if terms else []
+            outputs = {n: self.processes.gather(heard.get((feed, f"output/{n}"), ())) for n in wanted}
+            found.append(Outcome(feed, rows, losses, self.progress(), outputs))
         return found
 
     @torch.no_grad()

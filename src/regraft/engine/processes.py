@@ -48,7 +48,7 @@ class Processes:
         return values
 
     def gather(self, values: Sequence[Tensor]) -> Tensor:
-        """All rows of the whole batch, in its order, of which `values` are those read here, [rows]."""
+        """All rows of the whole batch, in its order, of which `values` are those read here, [rows] or [rows, ...]."""
         return torch.cat(list(values))
 
     def pooled(self, sums: Mapping[str, Tensor], feeds: Sequence[str]) -> Mapping[str, Tensor]:

@@ -32,8 +32,10 @@ class TorchModel:
     """A `torch.nn.Module` in the house.
 
     `module` is the bare network that is saved; `runner` is what is called in a forward pass: the same, compiled, or
-    wrapped for several processes.
+    wrapped for several processes. `vmaps`: whether torch.func.vmap may go over its rows.
     """
+
+    vmaps = True
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

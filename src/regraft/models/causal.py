@@ -25,6 +25,7 @@ class CausalLM(TorchModel):
     attention (an all-ones mask would leak across them).
     """
 
+    vmaps = False  # transformers looks at positions to build its mask
     module: Any  # a PreTrainedModel, whose own type says less than its use
 
     def __init__(self, module: nn.Module, tokenizer: Any = None, files: Mapping[str, bytes] | None = None) -> None:

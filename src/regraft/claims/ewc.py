@@ -1,0 +1,36 @@
+"""Weights that are held where they mattered, over digits whose pixels are reordered."""
+
+from __future__ import annotations
+
+from regraft.core.plan import Plan, Weighted
+from regraft.evidence.claims import Arm, Claim, Test
+from regraft.parts.penalties.ewc import ewc
+from regraft.recipes.strategy import Strategy
+from regraft.worlds.splits import lived
+
+LAMBDA = 200.0
+
+
+def arm(strength: float) -> Arm:
+    held = Strategy(Plan(penalties=(Weighted(ewc(), strength),)))
+    return lambda meter, seed: lived(held, meter, seed, "inputs")
+
+
+claim = Claim(
+    says="when the inputs change and the classes stay, it forgets at most 3/4 of what plain training forgets, and is "
+    "more accurate over all tasks",
+    setting="digits in 5 orders of their pixels, one head; perceptron 64-256-256-10, SGD, 20 epochs of 32 rows a "
+    "batch; lambda chosen on documents of topics",
+    arms={
+        "naive": lambda meter, seed: lived(Strategy(), meter, seed, "inputs"),
+        "EWC": arm(LAMBDA),
+        "EWC, lambda 0": arm(0.0),
+    },
+    tests=(
+        Test("forgetting", "EWC", "naive", relative=0.25),
+        Test("accuracy", "EWC", "naive", lower_is_better=False),
+    ),
+    budget="updates",
+    null=("EWC, lambda 0", "naive"),
+    seeds=(0, 1, 2, 3, 4),
+)

@@ -1,0 +1,155 @@
+"""Scenarios: a stream of tasks made of rows. They are data: what a learner is told of them is said in them.
+
+class-incremental     each task brings classes of its own; one head for all
+task-incremental      the same, and the task is known when it is asked
+domain-incremental    the classes stay, the inputs change
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import RegraftError
+from regraft.core.rows import Rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """One part of a stream.
+
+    Attributes:
+        train, test: rows with classes in column `y`, int64; those of `train` have their numbers in column `row`.
+        classes: those that it teaches, ascending, int64.
+        asked: when it is tested, the classes to choose among; None: any.
+    """
+
+    name: str
+    train: Rows
+    test: Rows
+    classes: Tensor
+    asked: Tensor | None = None
+
+    @classmethod
+    def of(cls, name: str, train: Rows, test: Rows, asked: Tensor | None = None) -> Task:
+        if not train or not test:
+            raise RegraftError("a task needs rows to learn and rows to be tested on", where=f"task {name!r}")
+        return cls(name, train.having(row=torch.arange(train.count)), test, train["y"].unique(), asked)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Tasks in the order they are learned."""
+
+    name: str
+    tasks: tuple[Task, ...]
+
+    @property
+    def classes(self) -> int:
+        """How many outputs one head needs."""
+        return 1 + max(int(task.classes.max()) for task in self.tasks)
+
+
+def split_classes(
+    train: Rows,
+    test: Rows,
+    tasks: int | Sequence[Sequence[int]],
+    *,
+    order: int | None = None,
+    told: bool = False,
+    name: str = "classes",
+) -> Scenario:
+    """Each task teaches classes of its own.
+
+    Args:
+        tasks: how many, of equally many classes each; or the classes of each.
+        order: a seed that shuffles the classes before they are dealt out; None: ascending.
+        told: whether a test says which task it is of (task-incremental).
+
+    Raises:
+        RegraftError: classes cannot be dealt out evenly, one is in two tasks, or one has no rows.
+    """
+    if isinstance(tasks, int):
+        classes = train["y"].unique()
+        if tasks < 1 or len(classes) % tasks:
+            raise RegraftError(f"{len(classes)} classes cannot be dealt out to {tasks} tasks evenly")
+        if order is not None:
+            classes = classes[torch.randperm(len(classes), generator=torch.Generator().manual_seed(order))]
+        dealt = [group.tolist() for group in classes.view(tasks, -1)]
+    else:
+        dealt = [list(group) for group in tasks]
+    every = [c for group in dealt for c in group]
+    if len(set(every)) < len(every):
+        raise RegraftError(f"a class is in two tasks: {dealt}")
+    found = []
+    for group in dealt:
+        its = torch.tensor(sorted(group))
+        learned, asked = (rows.where(torch.isin(rows["y"], its)) for rows in (train, test))
+        found.append(Task.of("+".join(map(str, its.tolist())), learned, asked, its if told else None))
+    return Scenario(name, tuple(found))
+
+
+def domains(
+    train: Rows, test: Rows, changes: Sequence[Callable[[Tensor], Tensor]], *, name: str = "domains"
+) -> Scenario:
+    """The same rows again and again, their inputs `x` changed in another way in each task."""
+    return Scenario(
+        name,
+        tuple(
+            Task.of(str(i), train.having(x=change(train["x"])), test.having(x=change(test["x"])))
+            for i, change in enumerate(changes)
+        ),
+    )
+
+
+def blurred(scenario: Scenario, share: float, *, seed: int = 0) -> Scenario:
+    """The same stream with blurry boundaries: `share` of each task's rows is dealt out to the other tasks at random."""
+    if not 0 <= share < 1:
+        raise RegraftError(f"the share is {share}; it must be at least 0 and under 1")
+    dice = torch.Generator().manual_seed(seed)
+    count = len(scenario.tasks)
+    parts: list[list[Rows]] = [[] for _ in range(count)]
+    for i, task in enumerate(scenario.tasks):
+        rows = task.train
+        away = torch.rand(rows.count, generator=dice) < share
+        to = (
+            (i + torch.randint(1, count, (rows.count,), generator=dice)) % count
+            if count > 1
+            else torch.full((rows.count,), i)
+        )
+        to = torch.where(away, to, i)
+        for j in range(count):
+            parts[j].append(rows.where(to == j))
+    tasks = [Task.of(t.name, Rows.join(p), t.test, t.asked) for t, p in zip(scenario.tasks, parts, strict=True)]
+    return replace(scenario, tasks=tuple(tasks))
+
+
+def recurring(scenario: Scenario, times: int) -> Scenario:
+    """Every task comes so many times, each time with other rows of it."""
+    if times < 1:
+        raise RegraftError(f"the tasks come {times} times; it must be at least once")
+    tasks = [
+        Task.of(f"{task.name} ({i + 1})", task.train.take(slice(i, None, times)), task.test, task.asked)
+        for i in range(times)
+        for task in scenario.tasks
+    ]
+    return replace(scenario, tasks=tuple(tasks))
+
+
+def few_shot(scenario: Scenario, shots: int, *, seed: int = 0) -> Scenario:
+    """The first task is whole; of the classes of later ones only so many rows are there."""
+    if shots < 1:
+        raise RegraftError(f"{shots} rows of each class; it must be at least 1")
+    dice = torch.Generator().manual_seed(seed)
+    first, *later = scenario.tasks
+
+    def thinned(task: Task) -> Task:
+        y = task.train["y"]
+        order = torch.randperm(len(y), generator=dice)
+        kept = torch.cat([order[y[order] == c][:shots] for c in task.classes])
+        return Task.of(task.name, task.train.take(kept), task.test, task.asked)
+
+    return replace(scenario, tasks=(first, *map(thinned, later)))

@@ -1,0 +1,116 @@
+"""The diagonal of the Fisher information, from the gradient of every row by itself.
+
+    F_i = 1/R sum_r (d log p(y_r | x_r) / d w_i)²
+
+The gradient of a batch's mean, squared, is something else: it depends on the batch's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Model, View
+from regraft.core.rows import Rows
+
+CHUNK_NUMBERS = 1 << 25
+"""Numbers of row-wise gradients that are held at a time."""
+
+
+def diagonal_fisher(model: Model, rows: Rows) -> dict[str, Tensor]:
+    """F of every floating-point tensor, by name, at the labels of the rows, in evaluation mode.
+
+    A network of linear layers that each read one vector a row costs what one pass over the rows in training costs: the
+    squares of layer inputs and of output gradients are multiplied. Others are differentiated row by row at once
+    (torch.func), or one by one where they look at values (`model.vmaps` is False).
+    """
+    if not rows:
+        raise RegraftError("the Fisher information of no rows is not defined")
+    training = model.module.training
+    model.module.eval()
+    slots = {slot.name: slot.tensor for slot in model.slots() if slot.tensor.is_floating_point()}
+    moved = {name: tensor.requires_grad for name, tensor in slots.items()}
+    for tensor in slots.values():
+        tensor.requires_grad_(True)
+    try:
+        total = _by_layers(model, rows, slots)
+        if total is None:
+            total = _by_vmap(model, rows, slots) if model.vmaps else _by_row(model, rows, slots)
+    finally:
+        for name, tensor in slots.items():
+            tensor.requires_grad_(moved[name])
+        model.module.train(training)
+    return {name: value / rows.count for name, value in total.items()}
+
+
+def _by_layers(model: Model, rows: Rows, slots: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Sums of squares by F_W = (G²)ᵀ A², G [rows, out] and A [rows, in]; None for a network that is not so made."""
+    names = {id(tensor): name for name, tensor in slots.items()}
+    layers = [m for m in model.module.modules() if isinstance(m, nn.Linear)]
+    held = [id(p) for layer in layers for p in layer.parameters(recurse=False)]
+    if set(held) != set(names) or len(held) != len(set(held)):
+        return None
+    calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(lambda m, inputs, output: calls.append((m, inputs[0].detach(), output)))
+        for layer in layers
+    ]
+    total = {name: torch.zeros_like(tensor) for name, tensor in slots.items()}
+    try:
+        for chunk in rows.chunks(
+            max(1, CHUNK_NUMBERS // sum(layer.in_features + layer.out_features for layer in layers))
+        ):
+            calls.clear()
+            loss = View(model, chunk.to(model.device), {}).nll.sum()
+            if len(calls) != len(layers) or any(a.dim() != 2 or len(a) != chunk.count for _, a, _ in calls):
+                return None
+            gradients = torch.autograd.grad(loss, [output for _, _, output in calls])
+            for (layer, a, _), g in zip(calls, gradients, strict=True):
+                squares = g.square()
+                total[names[id(layer.weight)]] += squares.T @ a.square()
+                if layer.bias is not None:
+                    total[names[id(layer.bias)]] += squares.sum(0)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def _by_vmap(model: Model, rows: Rows, slots: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    reader = _RowLoss(model)
+    parameters = {f"module.{name}": p.detach() for name, p in model.module.named_parameters()}
+    each = vmap(grad(lambda w, columns: functional_call(reader, w, (columns,))), (None, 0), randomness="error")
+    total = {name: torch.zeros_like(tensor) for name, tensor in slots.items()}
+    for chunk in rows.chunks(max(1, CHUNK_NUMBERS // sum(p.numel() for p in parameters.values()))):
+        columns = {name: column for name, column in chunk.to(model.device).items() if isinstance(column, Tensor)}
+        gradients = each(parameters, columns)
+        for slot_name, name in zip(slots, parameters, strict=True):
+            total[slot_name] += gradients[name].square().sum(0)
+    return total
+
+
+def _by_row(model: Model, rows: Rows, slots: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    total = {name: torch.zeros_like(tensor) for name, tensor in slots.items()}
+    for row in rows.chunks(1):
+        loss = View(model, row.to(model.device), {}).nll.sum()
+        for name, g in zip(slots, torch.autograd.grad(loss, list(slots.values()), allow_unused=True), strict=True):
+            if g is not None:
+                total[name] += g.square()
+    return total
+
+
+class _RowLoss(nn.Module):
+    """The loss of one row as a function of the network's parameters."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.module, self._model = model.module, [model]
+
+    def forward(self, columns: Mapping[str, Tensor]) -> Tensor:
+        row = Rows({name: column[None] for name, column in columns.items()})
+        return View(self._model[0], row, {}).nll[0]

@@ -1,0 +1,121 @@
+"""A strategy carries a model through a stream of tasks: one plan, made for every task anew, and what comes after it.
+
+    for each task:   fit(base plan + strategy's plan)  ->  edits of the weights  ->  every task is tested
+
+What its parts leave in memory reaches the next task; so do the classes that were learned (`classes`). A row of new text
+is read as often under every strategy: rows of memory come on top, as `Feed.share` of a larger batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from regraft.core.errors import Clash
+from regraft.core.parts import Edit
+from regraft.core.plan import Feed, Plan, Weighted
+from regraft.data.scenario import Scenario
+from regraft.engine.fit import Fitted, Meter, fit
+from regraft.engine.training import Training
+from regraft.models.classifier import Classifier
+from regraft.parts.losses.nll import nll
+from regraft.parts.metrics.ability_matrix import AbilityMatrix
+from regraft.parts.samplers.shuffled import shuffled
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How to learn each task of a stream.
+
+    Attributes:
+        plan: what is added to plain training on the task's rows.
+        labels: what is learned from labels, if not the cross-entropy of all rows alike.
+        edits: what changes the weights after each task, in order.
+    """
+
+    plan: Plan = field(default_factory=Plan)
+    labels: tuple[Weighted, ...] = ()
+    edits: tuple[Edit, ...] = ()
+
+    def __add__(self, other: Strategy) -> Strategy:
+        if self.labels and other.labels and self.labels != other.labels:
+            said = " and ".join(str([str(w.part) for w in s.labels]) for s in (self, other))
+            raise Clash(f"both strategies say how labels are learned: {said}", do="Keep one")
+        return Strategy(self.plan + other.plan, self.labels or other.labels, self.edits + other.edits)
+
+
+@dataclass(frozen=True, eq=False)
+class Lived:
+    """What became of a stream.
+
+    Attributes:
+        accuracy: [tasks + 1, tasks], of every task before the first and after each task.
+        fitted: what each task's training left.
+    """
+
+    accuracy: NDArray[np.float64]
+    fitted: tuple[Fitted, ...]
+
+    def measures(self) -> dict[str, float]:
+        """average, forgetting, backward and forward transfer; see `ability_matrix`."""
+        learned = (None, *range(self.accuracy.shape[1]))
+        return AbilityMatrix(self.accuracy, learned, better="higher").measures()
+
+
+def live(
+    model: Classifier,
+    scenario: Scenario,
+    strategy: Strategy,
+    training: Training,
+    *,
+    epochs: float = 1.0,
+    meter: Meter | None = None,
+) -> Lived:
+    """Learns the tasks of a scenario in order; `model` ends as it is after the last.
+
+    `training.batch` counts new rows; its `steps` are set by `epochs` and the task's rows.
+    """
+    memory: Mapping[str, Any] = {}
+    known = torch.empty(0, dtype=torch.long)
+    accuracies = [tested(model, scenario)]
+    fitted = []
+    for i, task in enumerate(scenario.tasks):
+        rows = task.train
+        share = sum(f.share for f in strategy.plan.feeds if isinstance(f.share, float | int))
+        held = share if i else 0.0
+        plan = Plan((Feed("new", shuffled()),)) + strategy.plan + Plan(losses=strategy.labels or (Weighted(nll()),))
+        setting = replace(
+            training,
+            steps=max(1, round(epochs * rows.count / training.batch)),
+            batch=round(training.batch / (1 - held)),
+            seed=training.seed + i,
+        )
+        done = fit(model, plan, {"new": rows}, setting, memory={**memory, "classes": known}, meter=meter)
+        memory = done.memory
+        known = torch.cat([known, task.classes]).unique()
+        fitted.append(done)
+        accuracies.append(tested(model, scenario))
+    return Lived(np.array(accuracies), tuple(fitted))
+
+
+@torch.no_grad()
+def tested(model: Classifier, scenario: Scenario) -> list[float]:
+    """The part of each task's test rows that is classified rightly."""
+    training = model.module.training
+    model.module.eval()
+    found = []
+    for task in scenario.tasks:
+        logits = model.module(task.test["x"].to(model.device))
+        if task.asked is None:
+            chosen = logits.argmax(-1)
+        else:
+            asked = task.asked.to(logits.device)
+            chosen = asked[logits[:, asked].argmax(-1)]
+        found.append(float((chosen.cpu() == task.test["y"]).double().mean()))
+    model.module.train(training)
+    return found

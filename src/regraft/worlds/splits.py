@@ -1,0 +1,66 @@
+"""Digits as a stream of tasks, learned by a perceptron with one head: where continual learning is measured.
+
+    classes    0 and 1, then 2 and 3, ... (class-incremental); `told`: the same, and tests say of which pair they are
+    inputs     all ten digits again and again, their pixels in another order each time (domain-incremental)
+
+The settings of methods are chosen on the same streams of another data set, documents of ten topics.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from regraft.core.plan import Feed, Plan
+from regraft.data.scenario import Scenario, domains, split_classes
+from regraft.engine.bits import one_thread
+from regraft.engine.fit import Meter
+from regraft.engine.training import Training
+from regraft.parts.samplers.reservoir import reservoir
+from regraft.recipes.strategy import Strategy, live
+from regraft.worlds.tables import Split, data_set, perceptron, topics
+
+Stream: TypeAlias = Literal["classes", "told", "inputs"]
+TASKS, MEMORY, BATCH, EPOCHS, LR, HIDDEN = 5, 200, 32, 20, 0.05, (256, 256)
+
+
+def scenario(stream: Stream, seed: int, *, tuning: bool = False) -> Scenario:
+    """A stream of digits; of topics, to choose settings on."""
+    rows: Split = topics(seed) if tuning else data_set("digits", seed)
+    if stream != "inputs":
+        return split_classes(rows.train, rows.held, TASKS, told=stream == "told", name=stream)
+    dice, width = torch.Generator().manual_seed(seed), rows.train["x"].shape[1]
+    orders = [torch.arange(width), *(torch.randperm(width, generator=dice) for _ in range(TASKS - 1))]
+    return domains(rows.train, rows.held, [partial(_reordered, order=order) for order in orders], name=stream)
+
+
+def _reordered(x: Tensor, order: Tensor) -> Tensor:
+    return x[:, order]
+
+
+def memory(share: float = 0.5, **knobs: object) -> Plan:
+    """As many rows of memory as new ones in every batch."""
+    return Plan(feeds=(Feed("memory", reservoir(**{"size": MEMORY, **knobs}), share),))  # type: ignore[arg-type]
+
+
+def lived(
+    strategy: Strategy,
+    meter: Meter | None,
+    seed: int,
+    stream: Stream = "classes",
+    *,
+    epochs: float = EPOCHS,
+    batch: int = BATCH,
+    lr: float = LR,
+    tuning: bool = False,
+) -> dict[str, float]:
+    """Accuracy over all tasks after the last, and forgetting, both in [0, 1]."""
+    tasks = scenario(stream, seed, tuning=tuning)
+    model = perceptron(tasks.tasks[0].train["x"].shape[1], *HIDDEN, tasks.classes, seed=seed)
+    training = Training(steps=1, batch=batch, lr=lr, optimizer="SGD", clip=None, seed=seed, explode=1e9)
+    with one_thread():
+        found = live(model, tasks, strategy, training, epochs=epochs, meter=meter).measures()
+    return {"accuracy": found["average"], "forgetting": found["forgetting"]}
