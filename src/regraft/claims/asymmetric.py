@@ -9,7 +9,7 @@ from regraft.parts.losses.nll import nll
 from regraft.recipes.strategy import Strategy
 from regraft.worlds.splits import lived, memory
 
-ONCE = {"epochs": 1, "batch": 10, "lr": 0.1}
+ONCE = {"epochs": 1, "batch": 10, "lr": 0.2}
 
 
 def arm(on_new: Weighted) -> Arm:

@@ -33,8 +33,8 @@ def arm(name: str, delta: float | None) -> Arm:
 
 claim = Claim(
     says="put on four learners it costs none of them more than half a point of accuracy, and raises that of two",
-    setting="digits in 5 tasks: 2 classes each, one head (ER, DER++; LwF told the task), or the pixels in another order "
-    "(EWC); perceptron 64-256-256-10, SGD, 20 epochs of 32 new rows a batch; delta as in the authors' code",
+    setting="digits in 5 tasks: 2 classes each, one head (ER, DER++; LwF told the task), or the pixels in another "
+    "order (EWC); perceptron 64-256-256-10, SGD, 20 epochs of 32 new rows a batch; delta as in the authors' code",
     arms={
         **{name: arm(name, None) for name in LEARNERS},
         **{f"{name}, refreshed": arm(name, 1e-5) for name in LEARNERS},
