@@ -10,21 +10,23 @@ from regraft.recipes.strategy import Strategy
 from regraft.worlds.splits import lived, memory
 
 ONCE = {"epochs": 1, "batch": 10, "lr": 0.2}
+FEW = 50
 
 
 def arm(on_new: Weighted) -> Arm:
     labels = (on_new, Weighted(nll(), 1.0, ("memory",)))
-    return lambda meter, seed: lived(Strategy(memory(), labels), meter, seed, **ONCE)  # type: ignore[arg-type]
+    return lambda meter, seed: lived(Strategy(memory(size=FEW), labels), meter, seed, **ONCE)  # type: ignore[arg-type]
 
 
 claim = Claim(
-    says="over plain replay it forgets at most 3/4 when every row comes once, at no loss of accuracy over all tasks",
+    says="when every row comes once and the memory is small, it is more accurate than plain replay and forgets at most "
+    "3/4 of what that forgets",
     setting="digits in 5 tasks of 2 classes, one head; perceptron 64-256-256-10, SGD, one pass, 10 new rows and 10 of "
-    "200 in memory a batch",
+    "50 in memory (the paper's smallest: 5 a class) a batch; the rate chosen on documents of topics",
     arms={"ER": arm(Weighted(nll(), 1.0, ("new",))), "ER-ACE": arm(Weighted(asymmetric(), 1.0, ("new",)))},
     tests=(
         Test("forgetting", "ER-ACE", "ER", relative=0.25),
-        Test("accuracy", "ER-ACE", "ER", by=-0.005, lower_is_better=False),
+        Test("accuracy", "ER-ACE", "ER", lower_is_better=False),
     ),
     budget="updates",
     seeds=(0, 1, 2, 3, 4),

@@ -7,7 +7,7 @@ step on the new ones, and their features drift.
 
 Paper:   "New Insights on Reducing Abrupt Representation Change in Online Continual Learning" Caccia et al. 2022.
          https://arxiv.org/abs/2104.05025
-Claim:   over plain replay it lowers forgetting when every row comes once.
+Claim:   when every row comes once and the memory is small, it is more accurate than plain replay and forgets less.
 Needs:   the rows named by `source`, with classes in column `y`; classes of earlier updates in memory: without any it is
          the plain cross-entropy.
 Differs: C is of the update's new rows, not of each batch's, so that micro-batches change nothing.
