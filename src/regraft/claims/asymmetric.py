@@ -29,5 +29,5 @@ claim = Claim(
         Test("accuracy", "ER-ACE", "ER", lower_is_better=False),
     ),
     budget="updates",
-    seeds=(0, 1, 2, 3, 4),
+    seeds=tuple(range(10)),
 )

@@ -46,7 +46,7 @@ claim = Claim(
         Test("accuracy", "DER++, refreshed", "DER++", lower_is_better=False),
     ),
     budget="updates",
-    unequal={name: "another stream, five times as long" for name in ("EWC", "EWC, refreshed")},
+    unequal=dict.fromkeys(("EWC", "EWC, refreshed"), "another stream, five times as long"),
     null=("ER, delta 0", "ER"),
     seeds=(0, 1, 2, 3, 4),
 )
