@@ -712,7 +712,9 @@ def _pool(values: Tensor, weight: Tensor | None, total: Tensor | float) -> Tenso
     if weight is None:
         alone = not isinstance(total, Tensor) and total == len(values)
         return values.mean() if alone else values.sum() / total
-    return (values * weight).sum() / (total.clamp(min=1e-12) if isinstance(total, Tensor) else total)
+    return (values * weight).sum() / (
+        total.clamp(min=torch.finfo(torch.float32).tiny) if isinstance(total, Tensor) else total
+    )
 
 
 def _clone(tree: Any) -> Any:

@@ -266,12 +266,7 @@ class Update:
         seal = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         done = self._done(folder / "done")
         if done is None:
-            try:
-                done = {"what": seal, "result": make(folder / "at")}
-            except torch.OutOfMemoryError as error:
-                why = str(error).splitlines()[0]
-                do = "Lower micro_tokens, and --restart"
-                raise RegraftError(f"out of memory: {why}", where=str(self.model.device), do=do) from error
+            done = {"what": seal, "result": make(folder / "at")}
             if self.processes.rank == 0:
                 checkpoint.save(folder / "done", 0, done)
         elif done["what"] != seal:
@@ -318,9 +313,10 @@ def chosen_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).tolist()
     except (RuntimeError, AssertionError) as error:  # torch has no other word for it
-        raise RegraftError(f"no such device: {str(error).splitlines()[0]}", where=f"--device {device}") from None
+        why = str(error).splitlines()[0][:160]
+        raise RegraftError(f"no such device: {why}", where=f"--device {device}") from None
     return device
 
 
