@@ -267,3 +267,19 @@ def test_an_order_that_is_given_again_can_be_resumed(line: Line, monkeypatch: py
     again = run(line, Request(target=str(line.path), data=[], knobs={}), resume=True, quiet=True)
     assert again is not None
     assert again.id == first.id
+
+
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"gradients": ["reptile"]}, "reptile would never act"),
+        ({"schedule": "refined"}, "gradient_norms"),
+        ({"schedule": "cooldown"}, "raises the rate to 5 times its peak"),
+    ],
+)
+def test_the_plan_alone_refuses_what_the_run_would(line: Line, knobs: dict[str, Any], said: str) -> None:
+    data = [str(line.path.parent / "first.jsonl")]
+    request = Request(target=str(line.path), data=data, knobs=KNOBS | knobs, unprotected=True)
+    with pytest.raises(RegraftError, match=said):
+        run(line, request, plan_only=True, quiet=True)
+    assert line.runs() == []

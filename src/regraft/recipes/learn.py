@@ -114,7 +114,7 @@ class learn(BaseModel):
         chosen = self.choose(u, sources, before, context)
         u.listener.notice("\n".join(chosen.lines))
         rows = {name: blocks.rows for name, blocks in chosen.blocks.items()}
-        u.estimate(rows, chosen.training)
+        u.rehearse(chosen.plan, rows, chosen.training)
         if plan_only:
             return None
         fitted = u.fit(

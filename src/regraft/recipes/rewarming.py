@@ -85,7 +85,7 @@ class rewarming(BaseModel):
         chosen = self._usual(sources).choose(u, sources, u.measure("before", suites), context)
         u.listener.notice("\n".join(line for line in chosen.lines if not line.startswith("rate")))
         rows = {name: blocks.rows for name, blocks in chosen.blocks.items()}
-        u.estimate(rows, chosen.training, times=len(self.settings()))
+        u.rehearse(chosen.plan, rows, chosen.training, times=len(self.settings()))
         weights, memory = {n: t.clone() for n, t in u.model.state().items()}, u.memory
         forks = []
         for warmup, height in self.settings():

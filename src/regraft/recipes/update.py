@@ -26,7 +26,7 @@ from regraft.core.plan import Plan
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
 from regraft.engine.estimate import seconds_per_row
-from regraft.engine.fit import Fitted, fit
+from regraft.engine.fit import Fitted, fit, rehearse
 from regraft.engine.processes import Processes
 from regraft.engine.training import Training
 from regraft.evidence.items import Items
@@ -130,9 +130,17 @@ class Update:
             return None
         return stored_reading(self.line, self.base, "after", name)
 
-    def estimate(self, data: Mapping[str, Rows], training: Training, *, times: int = 1) -> None:
-        """Says how long `times` fits will take, by a trial that leaves the model as it is; not of a run under way."""
+    def rehearse(self, plan: Plan, data: Mapping[str, Rows], training: Training, *, times: int = 1) -> None:
+        """Begins the plan's parts without a step, and says how long `times` fits will take, by a trial that leaves the
+        model as it is; not of a run under way.
+
+        Raises RegraftError for what a part cannot do here, and for a schedule that goes over its peak.
+        """
         seconds = None
+        factor = rehearse(self.model, plan, data, training, memory=self.memory)
+        if factor > 1 + 1e-9:
+            what = f"the schedule {plan.lr} raises the rate to {factor:g} times its peak"
+            raise RegraftError(what, where="schedule", do="Give one for learning rates")
         if not self.training and not self.processes.rank:
             each = seconds_per_row(self.model, next(iter(data.values())), training)
             seconds = times * training.steps * training.batch * each / self.processes.size
