@@ -166,7 +166,7 @@ def report(line: Path, version: str, format: str, output: Path | None, policy: P
         return
     place = output or Path(f"{facts.line}-{facts.version.name}.html")
     if place.exists() and not place.is_file():
-        raise RegraftError("is no regular file, so no report can replace it", where=place, do="Name another with -o")
+        raise RegraftError("cannot write: it is no regular file", where=place, do="Name another with -o")
     with one_clear_error(place):
         replace_whole(Path(os.path.realpath(place)), [text.encode()])
     typer.echo(shown(place))
