@@ -89,9 +89,13 @@ def test_what_is_measured_later_is_compared_and_judged(run: Run) -> None:
 
 
 def test_one_side_alone_decides_nothing(run: Run) -> None:
-    run("eval", "line", "--suite", "quiz.jsonl")
-    assert "quiz: read only after" in run("compare", "line", "v1")[0]
-    assert "quiz: measured only after: measure both versions" in run("check", "line", "v1", code=3)[0]
+    run("eval", "line", "--suite", "exam.jsonl", "--suite", "quiz.jsonl")
+    assert "exam: read only after" in run("compare", "line", "v1")[0]
+    said = run("check", "line", "v1", code=3)[0]
+    assert "exam: measured only after: measure both with `regraft eval`" in said
+    assert "quiz: measured only" not in said, "questions are kept, so they are asked of both"
+    report = json.loads(run("report", "line", "--format", "json")[0])
+    assert {"exam", "quiz"} <= set(report["roles"])
 
 
 @pytest.mark.parametrize(
@@ -136,3 +140,44 @@ def test_tasks_of_the_harness(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_pat
     out, _ = run("eval", "line", "v1", "v2", *given, "--json")
     assert [(row["suite"], row["items"]) for row in json.loads(out)] == [("tiny", 12)] * 2
     assert "tiny (12)" in run("compare", "line", "v1")[0]
+
+
+def test_suites_of_one_name_are_all_judged(run: Run) -> None:
+    rows = Path("quiz.jsonl").read_text().splitlines(keepends=True)
+    for i in range(3):
+        Path(f"part{i}").mkdir()
+        Path(f"part{i}", "quiz.jsonl").write_text("".join(rows[i::3]))
+        run("eval", "line", "v1", "v2", "--suite", f"part{i}/quiz.jsonl")
+    found = json.loads(run("compare", "line", "v1", "--json")[0])
+    assert {row["suite"]: row["n"] for row in found["suites"]} == {
+        "fruit": 40, "quiz": 5, "quiz-2": 6, "quiz-3": 5,
+    }  # fmt: skip
+
+
+def test_nothing_is_measured_while_another_process_writes(run: Run) -> None:
+    import subprocess
+
+    hold = "import sys, time; from regraft.store import Line\nwith Line.open('line').writing():\n print(); input()"
+    writer = subprocess.Popen([sys.executable, "-uc", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    _, err = run("eval", "line", "--suite", "quiz.jsonl", code=2)
+    assert "another process is writing here" in err
+    assert "measuring" not in err
+    writer.communicate(b"\n")
+
+
+def test_memory_that_runs_out_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from regraft.models.causal import CausalLM
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(CausalLM, "read", full)
+    said = "regraft: out of memory: CUDA out of memory. Tried to allocate 2.00 GiB"
+    assert run("eval", "line", "--suite", "exam.jsonl", code=2)[1].splitlines()[-1].startswith(said)
+    _, err = run("learn", "line", "--data", "exam.jsonl", "--set", "tokens=640", code=2)
+    assert err.splitlines()[-1].startswith(said)
+    assert Line.open("line").runs() == []

@@ -174,9 +174,12 @@ def test_the_gate_answers_by_exit_code(run: Run, policy: str, code: int, word: s
 
 
 def test_promotion_needs_the_gate(run: Run) -> None:
-    first = run("promote", "line", "v2")
+    first = run("promote", "line", "v1", "--as", "base")
     assert first.code == 0
     assert "judged against nothing" in first.out
+    refused = run("promote", "line", "v2", "--policy", "beyond.json")
+    assert (refused.code, "released is not set" in refused.out) == (1, True)
+    assert run("promote", "line", "v2", "--policy", "lax.json").code == 0
     assert run("promote", "line", "v3", "--policy", "beyond.json").code == 1
     assert run("promote", "line", "v3", "--policy", "strict.json").code == 3
     line = Line.open("line")
@@ -187,13 +190,14 @@ def test_promotion_needs_the_gate(run: Run) -> None:
     assert line.pointers()["released"] == line.version("v3").id
     assert "names v3" in run("promote", "line", "v3").out
     whys = [event.why for event in line.events() if event.what == "promote"]
-    assert len(whys) == 2
+    assert len(whys) == 3
     assert "nothing to judge it against" in whys[0]
-    assert "accept against v2" in whys[1]
+    assert "accept against v1" in whys[1]
+    assert "accept against v2" in whys[2]
 
 
 def test_promotion_anyway_is_written_down(run: Run) -> None:
-    run("promote", "line", "v2", "--as", "staging")
+    run("promote", "line", "v2", "--as", "staging", "--policy", "lax.json")
     said = run("promote", "line", "v3", "--as", "staging", "--policy", "beyond.json", "--anyway")
     assert said.code == 0
     line = Line.open("line")

@@ -378,7 +378,7 @@ def test_seen_rows_are_counted() -> None:
         ({"knobs": {"beta": 1}}, "has no knob beta"),
         ({"batch": 0}, "batch is 0"),
         ({"lr": -1.0}, "lr is -1"),
-        ({"optimizer": "LBFGS"}, "no optimizer 'LBFGS'"),
+        ({"optimizer": "LBFGS"}, "LBFGS does not step on one dense gradient"),
     ],
 )
 def test_bad_settings_are_one_clear_line(kw: dict[str, object], says: str) -> None:

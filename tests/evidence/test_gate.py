@@ -384,3 +384,11 @@ def test_files_that_are_no_policy(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"false_acceptance": NaN}')
     with pytest.raises(RegraftError, match="not an amount"):
         Policy.load(tmp_path / "p.json")
+
+
+def test_the_policy_in_the_docs_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
+    (tmp_path / "policy.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    policy = Policy.load(tmp_path / "policy.yaml")
+    assert policy.required == ("exam",)
+    assert policy.suites["exam"].negative_flips_at_most == 0.03

@@ -37,6 +37,27 @@ def test_gpt_2_passes() -> None:
     ).check_packing()
 
 
+@pytest.mark.parametrize("context", [1, 2, 3, 5])
+def test_a_short_context_is_checked_as_far_as_it_goes(context: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=32, n_embd=16, n_layer=2, n_head=2, n_positions=context)
+    model = CausalLM(transformers.GPT2LMHeadModel(config))
+    model.check_packing()
+
+    def leaks(input_ids: torch.Tensor, position_ids: torch.Tensor, use_cache: bool) -> Any:
+        assert input_ids.shape[1] <= context
+        return model.module(input_ids=input_ids, use_cache=use_cache)
+
+    monkeypatch.setattr(model, "runner", leaks)
+    if context == 1:
+        model.check_packing()
+        return
+    with pytest.raises(RegraftError, match="does not keep the documents of a packed block apart"):
+        model.check_packing()
+
+
 @pytest.mark.parametrize("name", ["OPT", "Bloom", "Mamba"])
 def test_families_that_leak_are_refused(name: str) -> None:
     more = {"ffn_dim": 32, "word_embed_proj_dim": 16} if name == "OPT" else {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from regraft.cli import runs
 from regraft.cli.updates import Request, run
 from regraft.core.errors import RegraftError
 from regraft.recipes.adoption import adopt
@@ -206,5 +207,80 @@ def test_there_must_be_something_left_to_learn(line: Line) -> None:
         learn(line, "held", shares={"first0": 0.5, "first1": 0.5})
     rest = [{**row, "source": "rest"} for row in texts if row not in only]
     (folder / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*only, *rest]))
-    with pytest.raises(RegraftError, match="shares: every document of the source 'first0' is held out"):
+    with pytest.raises(RegraftError, match=r"shares: every document of 2 sources is held out .*'first0', 'first1'"):
         learn(line, "mixed", shares={"first0": 0.25, "first1": 0.25, "rest": 0.5})
+
+
+def test_no_branch_trains_on_what_another_holds_out(line: Line) -> None:
+    folder = line.path.parent
+    first = learn(line, "first", unprotected=True)
+    held = set(evidence(first)["after"]["first"]["ids"])
+    both = (folder / "first.jsonl").read_text() + (folder / "second.jsonl").read_text()
+    (folder / "both.jsonl").write_text(both)
+    line.rollback(first.parents[0])
+    other = learn(line, "both", unprotected=True, tokens=64_000)
+    assert held
+    assert not held & {use.row for use in line.rows_of(other)}
+
+
+def test_the_plan_tells_what_is_really_read(line: Line) -> None:
+    for knobs in ({"tokens": 50, "batch_tokens": 1 << 20}, {"tokens": None, "epochs": 1e-9}, {"tokens": 1000}):
+        version = learn(line, "first", unprotected=True, **knobs)
+        said = next(why for why in evidence(version)["why"] if why.startswith("tokens"))
+        assert int(said.split()[1].replace(",", "")) == evidence(version)["tokens"]
+        line.rollback(version.parents[0])
+
+
+def test_a_source_may_be_called_old(line: Line) -> None:
+    learn(line, "first", unprotected=True)
+    rows = [json.loads(row) for row in (line.path.parent / "second.jsonl").read_text().splitlines()]
+    named = [{**row, "source": "old" if i % 2 else "code"} for i, row in enumerate(rows)]
+    (line.path.parent / "named.jsonl").write_text("".join(json.dumps(row) + "\n" for row in named))
+    version = learn(line, "named", replay=0.25, shares={"old": 0.5, "code": 0.5})
+    feeds = [f["Feed"]["name"] for f in fitted(version)["fit"]["Plan"]["feeds"]]
+    assert sorted(feeds) == ["code", "old", "old (new)"]
+
+
+def test_documents_that_all_weigh_nothing_are_refused(line: Line) -> None:
+    rows = [json.loads(row) for row in (line.path.parent / "second.jsonl").read_text().splitlines()]
+    weightless = "".join(json.dumps({**row, "weight": 0}) + "\n" for row in rows)
+    (line.path.parent / "weightless.jsonl").write_text(weightless)
+    with pytest.raises(RegraftError, match="weightless: every document weighs 0"):
+        learn(line, "weightless", unprotected=True)
+
+
+def test_an_order_that_is_given_again_can_be_resumed(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    from regraft.recipes.update import Update
+
+    first = learn(line, "first", unprotected=True)
+    line.rollback(first.parents[0])
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Update, "settle", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            learn(line, "first", unprotected=True)
+    [unfinished] = runs.unfinished(line)
+    line.gc()
+    assert runs.unfinished(line) == [unfinished]
+    again = run(line, Request(target=str(line.path), data=[], knobs={}), resume=True, quiet=True)
+    assert again is not None
+    assert again.id == first.id
+
+
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"gradients": ["reptile"]}, "reptile would never act"),
+        ({"schedule": "refined"}, "gradient_norms"),
+        ({"schedule": "cooldown"}, "raises the rate to 5 times its peak"),
+    ],
+)
+def test_the_plan_alone_refuses_what_the_run_would(line: Line, knobs: dict[str, Any], said: str) -> None:
+    data = [str(line.path.parent / "first.jsonl")]
+    request = Request(target=str(line.path), data=data, knobs=KNOBS | knobs, unprotected=True)
+    with pytest.raises(RegraftError, match=said):
+        run(line, request, plan_only=True, quiet=True)
+    assert line.runs() == []

@@ -201,10 +201,9 @@ def test_a_folder_gives_its_tensors_and_files(tmp_path: Path, shards: int) -> No
     assert equal(dict(read), tensors())
     assert sorted(files) == ["LICENSE", "README.md", "config.json", "tokenizer.json", "tokenizer.model"]
     kept, skipped = list_files(folder, trust_remote_code=True)
-    assert kept.keys() - files.keys() == {"modeling_x.py", "tok.py"}
+    assert kept.keys() - files.keys() == {"modeling_x.py", "other.py", "tok.py"}
     assert sorted(skipped) == [
         ".gitattributes",
-        "other.py",
         "photo.png",
         "pytorch_model.bin",
         "tf_model.h5",
@@ -270,3 +269,26 @@ def test_an_adapter_alone_and_missing_code_are_named(tmp_path: Path) -> None:
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     with pytest.raises(RegraftError, match="adapter alone"):
         read_folder(folder)
+
+
+def test_code_of_a_tokenizer_and_odd_maps_of_code(tmp_path: Path) -> None:
+    folder = hub(tmp_path / "hub")
+    code = {"modeling_x.py", "other.py", "tok.py"}
+    (folder / ".hidden.py").touch()
+    for odd in (None, [], ["modeling_x.X", None], {"AutoModel": None}, {}):
+        (folder / "config.json").write_text(json.dumps({"auto_map": odd}))
+        kept, skipped = list_files(folder, trust_remote_code=True)
+        assert code == {name for name in kept if name.endswith(".py")}
+        assert ".hidden.py" in skipped
+    (folder / "config.json").write_text("{}")
+    for named, message in (
+        ({"AutoTokenizer": ["gone.T", None]}, r"tokenizer_config\.json: auto_map names gone\.py"),
+        (["gone.T"], r"auto_map names gone\.py"),
+        ({"AutoTokenizer": "sub/tok.T"}, r"auto_map names sub/tok\.py, which is not at the top of the folder"),
+        ("/etc/tok.T", "outside the folder"),
+        (5, r"auto_map names 5\.py"),
+    ):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": named}))
+        assert list_files(folder)[0]
+        with pytest.raises(RegraftError, match=message):
+            list_files(folder, trust_remote_code=True)

@@ -241,6 +241,16 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
         "do not fit config.json",
     ),
     "another depth": (lambda m: rewrite(m / "config.json", lambda d: d.update(num_hidden_layers=3)), "missing keys"),
+    "a configuration of nothing": (lambda m: (m / "config.json").write_text("null"), "config.json: "),
+    "heads that do not divide": (
+        lambda m: rewrite(m / "config.json", lambda d: d.update(num_attention_heads=3)),
+        "not a multiple of the number of attention heads",
+    ),
+    "sizes beyond any memory": (
+        lambda m: rewrite(m / "config.json", lambda d: d.update(vocab_size=10**12)),
+        "config.json: the weights do not fit",
+    ),
+    "a tokenizer of nothing": (lambda m: (m / "tokenizer_config.json").write_text("null"), "cannot read the tokenizer"),
     "an unknown architecture": (lambda m: rewrite(m / "config.json", lambda d: d.update(model_type="lama")), "lama"),
 }
 
@@ -318,6 +328,47 @@ def test_skipped_rows_are_counted_and_listed(shell: Shell, world: Path, tmp_path
     (tmp_path / "none.jsonl").write_text("nonsense\n")
     ended = shell("learn", line, "--data", tmp_path / "none.jsonl", "--skip-bad")
     assert (ended.code, "all 1 rows were skipped" in ended.error) == (2, True), ended.text
+
+
+def test_bad_rows_of_a_suite_are_counted(shell: Shell, world: Path, tmp_path: Path) -> None:
+    """Of documents too, whose bad first row does not make them something else, nor questions documents."""
+    item = json.dumps({"prompt": "the", "choices": [" cat", " dog"], "answer": 0})
+    (tmp_path / "texts.jsonl").write_text("nonsense\n3\n{}\n" + rows(NEW, 20, 7) + '{"text": ""}\n')
+    (tmp_path / "quiz.jsonl").write_text(f'nonsense\n[1]\n{{"odd": 1}}\n{item}\n')
+    line = copy_line(world, tmp_path / "line")
+    suites = ["--suite", tmp_path / "texts.jsonl", "--suite", tmp_path / "quiz.jsonl"]
+    ended = shell("eval", line, *suites, "--skip-bad")
+    assert ended.code == 0, ended.text
+    text = " ".join(ended.text.split())
+    for said in ("texts: skipped 1: not JSON", "texts: skipped 1: empty text", "quiz: skipped 1: not JSON"):
+        assert said in text
+    assert "quiz: skipped 1: field `prompt` is missing" in text
+    ended = shell("eval", line, "--suite", tmp_path / "quiz.jsonl")
+    assert (ended.code, "quiz.jsonl:1: not JSON" in ended.error) == (2, True), ended.text
+
+
+def test_rows_of_a_whole_text_are_not_a_part_of_it(world: Path, tmp_path: Path) -> None:
+    from regraft.data.corpus import build_corpus
+    from regraft.data.read import documents
+    from regraft.evidence.suites import HeldOut, load_suites
+    from regraft.recipes.update import load_tokenizer
+
+    opened = Line.open(world / "line")
+    tokenizer = load_tokenizer(opened, opened.version("head"))
+    path = tmp_path / "texts.jsonl"
+    path.write_text(rows(NEW, 20, 7) + "nonsense\n")
+    [whole] = load_suites([path], tokenizer=tokenizer, cache=tmp_path / "cache", context=8, skip_bad=True)
+    assert whole.skipped == {"not JSON": 1}
+    corpus = build_corpus(documents([str(path)], skip_bad=True), tokenizer, cache=tmp_path / "cache")
+    assert HeldOut("part", corpus.split(0.2)[1], 8).skipped == {}
+
+
+def test_suites_for_a_model_without_a_tokenizer(shell: Shell, world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "model", tmp_path / "model")
+    without_tokenizer(tmp_path / "model")
+    assert shell("adopt", tmp_path / "model", tmp_path / "line").code == 0
+    ended = shell("eval", tmp_path / "line", "--suite", world / "new.jsonl")
+    assert (ended.code, "the model has no tokenizer, so it cannot read text" in ended.error) == (2, True), ended.text
 
 
 def test_an_unfinished_run_is_not_forgotten(shell: Shell, world: Path, tmp_path: Path) -> None:

@@ -13,13 +13,17 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
     from regraft.cli.app import app
-    from regraft.core.errors import RegraftError
+    from regraft.core.errors import Interrupted, RegraftError
 
     try:
         app()
     except RegraftError as error:
         print(f"regraft: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except SystemExit as left:  # typer ends so on Ctrl-C, without a word
+        if left.code == Interrupted.exit_code:
+            print("regraft: stopped", file=sys.stderr)
+        raise
     except OSError as error:  # a full disk, a lost right: the machine's state, not a fault of the program
         place = f"{error.filename}: " if error.filename else ""
         print(f"regraft: {place}{error.strerror or error}", file=sys.stderr)

@@ -132,7 +132,7 @@ def log(line: LinePath, events: Annotated[bool, typer.Option(help="Every move of
 def show(
     line: LinePath,
     version: VersionRef = "head",
-    rows: Annotated[int | None, typer.Option(help="List so many rows that touched it.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="List so many rows that touched it.")] = None,
     row: Annotated[str | None, typer.Option(help="Which versions this row (id or prefix) touched.")] = None,
 ) -> None:
     """One version: what made it, what was measured, which rows touched it."""

@@ -34,27 +34,27 @@ def _card(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, indent=1, ensure_ascii=False))
         return
-    out.print(f"{facts['name']} ({facts['kind']}): {facts['headline']}\n", markup=False)
-    out.print("\n".join(f"    {line}" for line in facts["formula"].splitlines()) + "\n", markup=False)
+    out.print(f"{facts['name']} ({facts['kind']}): {facts['headline']}\n")
+    out.print("\n".join(f"    {line}" for line in facts["formula"].splitlines()) + "\n")
     for paper in facts["papers"]:
-        out.print(f"paper     {paper['title']}  {paper['url']}", markup=False)
+        out.print(f"paper     {paper['title']}  {paper['url']}")
     for field in ("claim", "needs", "leaves", "differs"):
         if facts[field]:
-            out.print(f"{field:<10}{facts[field]}", markup=False)
+            out.print(f"{field:<10}{facts[field]}")
     for knob in facts["knobs"]:
-        out.print(f"knob      {knob['name']}: {knob['type']} = {knob['default']}", markup=False)
-    out.print(f"standing  {facts['standing']}", markup=False)
+        out.print(f"knob      {knob['name']}: {knob['type']} = {knob['default']}")
+    out.print(f"standing  {facts['standing']}")
     measured = facts["measured"] or {}
     for test in measured.get("tests", []):
-        out.print(f"          {json.dumps(test)}", markup=False)
+        out.print(f"          {json.dumps(test)}")
 
 
 def run_claims(names: list[str], jobs: int) -> None:
     from regraft.evidence.claims import measure, stale_or_unmeasured
 
     def show(name: str, done: int, total: int, what: str) -> None:
-        err.print(f"{name}: {done}/{total} {what}", markup=False)
+        err.print(f"{name}: {done}/{total} {what}")
 
     for name in names or stale_or_unmeasured():
         record = measure(name, jobs=jobs, progress=partial(show, name))
-        out.print(f"{name}: {record.standing}", markup=False)
+        out.print(f"{name}: {record.standing}")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from regraft.cli.live import err, out
 from regraft.cli.tables import plain_table
 from regraft.cli.updates import Request, run
@@ -113,7 +115,7 @@ def _line(folder: Path, seed: int) -> Line:
 
 def _run(line: Line, name: str, arm: Arm, folder: Path, seed: int) -> None:
     knobs = {"lr": PEAK, "batch_tokens": BATCH, "context": CONTEXT, "replay": 0.0, "seed": seed, **arm.knobs}
-    err.print(f"[bold]{arm.says or 'the first text'}[/bold]")
+    err.print(arm.says or "the first text", style="bold")
     request = Request(
         target=str(line.path),
         data=[str(folder / f"{text}.jsonl") for text in arm.texts],
@@ -144,7 +146,7 @@ def _table(line: Line, title: str, arms: Mapping[str, Arm], chosen: str, policy:
         row = [arm.says, *(f"{loss:.3f}" for loss in found), f"{sum(found) / len(found):.3f}"]
         decision = str(check(sides.before, sides.after, policy).decision)
         table.add_row(*row, f"{evidence(version)['tokens']:,}", f"{spent['seconds']:.0f}", decision)
-    out.print(f"\n[bold]{title}[/bold]  (nats per token on held-out documents, less is better)")
+    out.print(Text.assemble("\n", (title, "bold"), "  (nats per token on held-out documents, less is better)"))
     out.print(table)
 
 
@@ -181,11 +183,11 @@ def _samples(line: Line, names: tuple[str, str]) -> None:
     from regraft.recipes.update import load_model
 
     models = {name: load_model(line, line.version(name)) for name in names}
-    out.print("\n[bold]What it writes[/bold]")
+    out.print("\nWhat it writes", style="bold")
     for prompt in PROMPTS:
         for when, name in zip(("before", "after"), names, strict=True):
             [text] = models[name].generate([prompt], tokens=24, temperature=0.7)
-            out.print(f"  {when:<7}{prompt!r} → {text[:70]!r}", markup=False)
+            out.print(f"  {when:<7}{prompt!r} → {text[:70]!r}")
 
 
 def _close(line: Line, folder: Path, seconds: float) -> None:
@@ -201,7 +203,7 @@ def _close(line: Line, folder: Path, seconds: float) -> None:
         f"regraft promote {path} replay --policy {folder}/policy.yaml",
         f"regraft export {path} my-model released",
     ):
-        out.print(f"  {command}", markup=False)
+        out.print(f"  {command}")
 
 
 __all__ = ["demo"]

@@ -11,6 +11,7 @@ from regraft.cli import runs
 from regraft.cli.live import err, out
 from regraft.cli.tables import plain_table
 from regraft.core.errors import DamagedStore
+from regraft.core.names import utf8_text
 from regraft.store import Line, Version
 
 
@@ -35,7 +36,7 @@ def log(path: Path, events: bool) -> None:
         table.add_row(v.name, v.id[:12], _when(v.time), parents, " ".join(sorted(at.get(v.id, []))), v.message)
     out.print(table)
     for run in runs.unfinished(line):
-        out.print(f"unfinished: {run} (regraft learn {path} --resume)", markup=False, soft_wrap=True)
+        out.print(f"unfinished: {run} (regraft learn {path} --resume)", soft_wrap=True)
 
 
 def show(path: Path, ref: str, rows: int | None, row: str | None) -> None:
@@ -47,20 +48,18 @@ def show(path: Path, ref: str, rows: int | None, row: str | None) -> None:
     if rows is not None:
         _rows(line, version, rows)
         return
-    out.print(f"{version.name}  {version.id}", markup=False)
-    out.print(f"{version.message}  ({_when(version.time)})\n", markup=False)
+    out.print(f"{version.name}  {version.id}")
+    out.print(f"{version.message}  ({_when(version.time)})\n")
     evidence: Any = version.evidence or {}
     for why in evidence.get("why", []):
-        out.print(f"  {why}", markup=False)
+        out.print(f"  {why}")
     table = plain_table("bundle", "tensors", "MiB")
     for name, refs in sorted(version.bundles.items()):
         if not name.startswith(("evidence/", "suite/")):
             table.add_row(name, str(len(refs)), f"{sum(r.bytes for r in refs.values()) / 2**20:.1f}")
     out.print(table)
     own = line.disk().own.get(version.id, 0)
-    out.print(
-        f"own on disk: {own / 2**20:.1f} MiB;  suites: {', '.join(evidence.get('after', {})) or 'none'}", markup=False
-    )
+    out.print(f"own on disk: {own / 2**20:.1f} MiB;  suites: {', '.join(evidence.get('after', {})) or 'none'}")
 
 
 def _rows(line: Line, version: Version, limit: int) -> None:
@@ -75,7 +74,7 @@ def _touched_by(line: Line, row: str) -> None:
     names = {v.id: v.name for v in line.versions()}
     touches = line.versions_of(row)
     if not touches:
-        out.print(f"no version was touched by a row {row}", markup=False)
+        out.print(f"no version was touched by a row {row}")
         return
     table = plain_table("version", "row", "file", "line", "role", "how")
     for t in sorted(touches, key=lambda t: (names.get(t.version, ""), t.role)):
@@ -85,9 +84,10 @@ def _touched_by(line: Line, row: str) -> None:
 
 
 def rollback(path: Path, to: str, name: str, why: str) -> None:
+    utf8_text(why, "--why")
     line = Line.open(path)
     version = line.rollback(to, why) if name == "head" else line.point(name, to, why or "rolled back")
-    out.print(f"{name} is at {version.name} {version.id[:12]}  {version.message}", markup=False)
+    out.print(f"{name} is at {version.name} {version.id[:12]}  {version.message}")
 
 
 def verify(path: Path) -> None:
@@ -96,12 +96,12 @@ def verify(path: Path) -> None:
     for damage in report.damaged:
         names = {v.id: v.name for v in line.versions()}
         hit = ", ".join(names.get(v, v[:12]) for v in damage.versions) or "no version"
-        err.print(f"damaged: {damage.path}: {damage.what} (touches {hit})", markup=False, soft_wrap=True)
+        err.print(f"damaged: {damage.path}: {damage.what} (touches {hit})", soft_wrap=True)
     unfinished = runs.damage(line)
     for error in unfinished:
-        err.print(f"damaged: {error.where}: {error.what} (touches an unfinished run)", markup=False, soft_wrap=True)
+        err.print(f"damaged: {error.where}: {error.what} (touches an unfinished run)", soft_wrap=True)
     for left in report.leftover:
-        out.print(f"left over: {left}", markup=False, soft_wrap=True)
+        out.print(f"left over: {left}", soft_wrap=True)
     damaged = len(report.damaged) + len(unfinished)
     out.print(f"{report.checked} files checked, {damaged} damaged, {len(report.leftover)} left over")
     if damaged:
@@ -114,10 +114,10 @@ def gc(path: Path, drop: list[str], dry_run: bool) -> None:
         for ref in drop:
             version = line.version(ref)
             if dry_run:
-                out.print(f"would forget {version.name} {version.message}", markup=False)
+                out.print(f"would forget {version.name} {version.message}")
             else:
                 line.drop(version)
-                out.print(f"forgot {version.name} {version.message}", markup=False)
+                out.print(f"forgot {version.name} {version.message}")
         report = line.gc(dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     out.print(
@@ -131,7 +131,7 @@ def export(path: Path, folder: Path, ref: str, overwrite: bool) -> None:
     line = Line.open(path)
     version = line.version(ref)
     target = export(line, version, folder, overwrite=overwrite)
-    out.print(f"{target}: {version.name} {version.id[:12]} as a Hugging Face folder", markup=False)
+    out.print(f"{target}: {version.name} {version.id[:12]} as a Hugging Face folder")
 
 
 def _when(time: str) -> str:

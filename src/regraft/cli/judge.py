@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as as_json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from rich.text import Text
 from regraft.cli.live import Live, err, out
 from regraft.cli.tables import plain_table
 from regraft.core.errors import RegraftError, nearest
+from regraft.core.memory import one_clear_memory_error
+from regraft.core.names import shown
 from regraft.store import Line, Version
 
 if TYPE_CHECKING:
@@ -29,10 +32,10 @@ def show_comparison(line: Line, version: Version) -> None:
     """Before and after of one update by its own readings, and what the gate says of it."""
     from regraft.evidence.compare import compare
     from regraft.evidence.gate import check
-    from regraft.recipes.readings import own
+    from regraft.recipes.readings import of_update
     from regraft.report.words import gate_line
 
-    sides = own(line, version)
+    sides = of_update(line, version)
     if not sides.before or not sides.after:
         err.print("nothing was measured: the gate has nothing to judge")
         return
@@ -51,25 +54,31 @@ def evaluate(line: Path, versions: list[str], suites: Suites, json: bool, device
     opened, device = Line.open(line), chosen_device(device)
     table = plain_table("version", "suite", "items", "mean", "95% interval", "unit")
     rows = []
-    for version in {v.id: v for v in map(opened.version, versions)}.values():
-        for reading in measure(
-            opened, version, suites, device=device, trust_remote_code=trust_remote_code, listener=Live()
-        ):
-            ends = mean_interval(reading)
-            rows.append(
-                {
-                    "version": version.id,
-                    "suite": reading.suite,
-                    "items": len(reading),
-                    "mean": reading.mean,
-                    "interval": ends,
-                    "unit": reading.unit,
-                    "fingerprint": reading.fingerprint,
-                }
+    chosen = {v.id: v for v in map(opened.version, versions)}.values()
+    with opened.writing(), one_clear_memory_error("Measure on another device, or a suite with shorter texts"):
+        measured = [
+            (version, reading)
+            for version in chosen
+            for reading in measure(
+                opened, version, suites, device=device, trust_remote_code=trust_remote_code, listener=Live()
             )
-            span = " to ".join(words.value(end, reading.unit) for end in ends) if ends else "unknown"
-            mean = words.value(reading.mean, reading.unit)
-            table.add_row(version.name, reading.suite, str(len(reading)), mean, span, reading.unit)
+        ]
+    for version, reading in measured:
+        ends = mean_interval(reading)
+        rows.append(
+            {
+                "version": version.id,
+                "suite": reading.suite,
+                "items": len(reading),
+                "mean": reading.mean,
+                "interval": ends,
+                "unit": reading.unit,
+                "fingerprint": reading.fingerprint,
+            }
+        )
+        span = " to ".join(words.value(end, reading.unit) for end in ends) if ends else "unknown"
+        mean = words.value(reading.mean, reading.unit)
+        table.add_row(version.name, reading.suite, str(len(reading)), mean, span, reading.unit)
     if json:
         _print_json(rows)
     else:
@@ -117,13 +126,13 @@ def promote(
     judged_by = _policy(policy)
     with opened.writing():
         candidate = opened.version(version)
-        # The line's own pointers are no names to promote to: `point` says so, before anything is measured.
-        target = None if name == "head" else opened.pointers().get(name)
-        if target is None:
+        opened.check_pointer(name)
+        target = opened.pointers().get(name)
+        if target is None and not candidate.parents:
             opened.point(name, candidate, "the first: there was nothing to judge it against")
             out.print(f"{name} → {_named(candidate)}: the first, judged against nothing", markup=False)
             return
-        current = opened.version(target)
+        current = opened.version(target or candidate.parents[0])
         if current.id == candidate.id:
             out.print(f"{name} names {_named(candidate)} already", markup=False)
             return
@@ -131,7 +140,8 @@ def promote(
         _print_gate(verdict)
         said = f"the gate says {verdict.decision} against {current.name}: {verdict.reasons[0]}"
         if verdict.exit_code and not anyway:
-            out.print(f"{name} stays at {_named(current)}", markup=False)
+            stays = f"{name} stays at {_named(current)}" if target else f"{name} is not set"
+            out.print(stays, markup=False)
             raise typer.Exit(verdict.exit_code)
         opened.point(name, candidate, f"anyway, though {said}" if verdict.exit_code else said)
     out.print(f"{name} → {_named(candidate)}, from {current.name}", markup=False)
@@ -155,9 +165,11 @@ def report(line: Path, version: str, format: str, output: Path | None, policy: P
         typer.echo(text, nl=False)
         return
     place = output or Path(f"{facts.line}-{facts.version.name}.html")
+    if place.exists() and not place.is_file():
+        raise RegraftError("cannot write: it is no regular file", where=place, do="Name another with -o")
     with one_clear_error(place):
-        replace_whole(place, [text.encode()])
-    typer.echo(place)
+        replace_whole(Path(os.path.realpath(place)), [text.encode()])
+    typer.echo(shown(place))
 
 
 def _policy(path: Path | None) -> Policy:
@@ -235,6 +247,8 @@ def _print_table(compared: Comparison) -> None:
     for row in compared.suites:
         for note in words.notes(row):
             out.print(f"{row.suite}: {note}", markup=False)
+    if any(c.verdict == "no change seen" and c.interval and c.interval[0] * c.interval[1] > 0 for c in compared.suites):
+        out.print("an interval is of its suite alone; a finding holds for all suites together")
     for suite, why in compared.missing.items():
         out.print(f"{suite}: {why}", markup=False)
 

@@ -11,10 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 100)
+# What is shown comes from users: names, messages, reasons. Nothing in it is markup.
+_PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+out = Console(**_PLAIN, width=None if sys.stdout.isatty() else 100)
+err = Console(**_PLAIN, stderr=True, width=None if sys.stderr.isatty() else 100)
 
 EVERY_SECONDS = 10.0
+_YEAR = timedelta(days=365.25).total_seconds()
 
 
 class Live:
@@ -35,22 +38,20 @@ class Live:
             self.first = None
             if err.is_terminal and not self.quiet:
                 columns: tuple[Any, ...] = (
-                    TextColumn("{task.description}"),
+                    TextColumn("{task.description}", markup=False),
                     BarColumn(24),
-                    TextColumn("{task.fields[said]}"),
+                    TextColumn("{task.fields[said]}", markup=False),
                 )
                 self.bar = Progress(*columns, console=err, transient=True)
                 self.bar.start()
                 self.task = self.bar.add_task("training", total=self.total, said="")
         elif not self.quiet:
-            err.print(f"[dim]{name} …[/dim]")
+            err.print(f"{name} …", style="dim")
 
     def plan(self, steps: int, seconds: float | None) -> None:
         self.total = steps
         if seconds is not None:
-            self.notice(
-                f"time       about {timedelta(seconds=max(1, round(seconds)))} of training, by a trial of one batch"
-            )
+            self.notice(f"time       about {_span(max(1, seconds))} of training, by a trial of one batch")
 
     def record(self, record: Mapping[str, float]) -> None:
         now = time.monotonic()
@@ -65,7 +66,7 @@ class Live:
         left = spent / steps * (self.total - record["step"]) if steps and self.total else None
         said = f"step {record['step']:.0f}  {speed:,.0f} tokens/s  held-out loss {self.held}"
         if left is not None:
-            said += f"  {timedelta(seconds=round(left))} left"
+            said += f"  {_span(left)} left"
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=record["step"], said=said)
         elif now - self.said >= EVERY_SECONDS and self.total and not self.quiet:
@@ -74,9 +75,16 @@ class Live:
 
     def notice(self, text: str) -> None:
         if not self.quiet:
-            err.print(text, markup=False, soft_wrap=True)
+            err.print(text, soft_wrap=True)
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def _span(seconds: float) -> str:
+    """A time to wait, in years where clocks would be absurd."""
+    if seconds > 3 * _YEAR:
+        return f"{seconds / _YEAR:,.0f} years"
+    return str(timedelta(seconds=round(seconds)))

@@ -52,7 +52,9 @@ def rewarming(
     with line.writing():
         try:
             update = Update(line, version, run, device=device, listener=live, trust_remote_code=trust_remote_code)
-            found = rewarming(**knobs)(update, Sources(new, texts.past(line, version), kept))
+            found = rewarming(**knobs)(
+                update, Sources(new, texts.past(line, version), kept, texts.elsewhere(line, version))
+            )
         except (Interrupted, KeyboardInterrupt):
             raise Interrupted("stopped", where=target, do="The same command goes on with it") from None
         except BaseException:

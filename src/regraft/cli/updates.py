@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.cli import runs
 from regraft.cli.live import Live, err, out
 from regraft.core.errors import Diverged, Interrupted, RegraftError
+from regraft.core.memory import one_clear_memory_error
 from regraft.store import Line, Version
 from regraft.store.documents import canonical
 
@@ -110,6 +111,7 @@ def run(
         if plan_only:
             name = name.replace(*OWN)
         elif not resume:
+            name = line.fresh_run(name)
             _begin(line, name, order, restart)
         if processes is not None:
             processes.tell({"line": str(line.path), "run": name, "order": order})
@@ -184,10 +186,17 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
         for path in request.suites
     ]
     tokenizer = load_tokenizer(line, base, trust_remote_code=request.trust_remote_code)
+    for suite in items:
+        for why, count in suite.skipped.items():
+            err.print(f"skipped    {count} questions of {suite.name}: {why}", markup=False)
     new, *kept = (
         texts.read(paths, tokenizer, skip_bad=request.skip_bad)
         for paths in (request.data, *([path] for path in request.keep))
     )
+    if not past and not request.unprotected and all(corpus.digests == new.digests for corpus in kept):
+        raise RegraftError(
+            "the text to keep is the new text itself", where="--keep", do="Give others, or --unprotected"
+        )
     learn(**request.knobs).check(load_context(line, base, trust_remote_code=request.trust_remote_code), new)
     order: dict[str, Any] = {
         "base": base.id,
@@ -262,7 +271,7 @@ def _unfinished(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
             where="--resume",
             do="Give --resume alone, or the whole command with --data",
         )
-    if request.data and (asked := _order(line, request)[0]) not in found:
+    if request.data and (asked := _order(line, request)[0]) not in {name.partition(".")[0] for name in found}:
         raise RegraftError(
             f"the unfinished run {found[0]} was asked for something else than this command ({asked})",
             where=line.path,
@@ -297,27 +306,29 @@ def _learn(
     update: Update | None = None
     throw_away = plan_only
     try:
-        sources = Sources(
-            new=Text.open(line, order["new"]),
-            past=texts.past(line, base),
-            kept=[Text.open(line, digest) for digest in order["kept"]],
-            items=[items_of(line, refs) for refs in order["suites"]],
-            carried=load_items(line, base),
-            message=order["message"],
-            skipped=_skipped(line, [order["new"], *order["kept"]], live),
-        )
-        update = Update(
-            line,
-            base,
-            run,
-            device=device,
-            listener=live,
-            processes=processes,
-            checkpoint_seconds=request.checkpoint_seconds,
-            trust_remote_code=request.trust_remote_code,
-        )
-        live.notice(f"device     {device}")
-        return learn(**order["knobs"])(update, sources, plan_only=plan_only)
+        with one_clear_memory_error("Set a lower micro_tokens, or a shorter context"):
+            sources = Sources(
+                new=Text.open(line, order["new"]),
+                past=texts.past(line, base),
+                kept=[Text.open(line, digest) for digest in order["kept"]],
+                others=texts.elsewhere(line, base),
+                items=[items_of(line, refs) for refs in order["suites"]],
+                carried=load_items(line, base),
+                message=order["message"],
+                skipped=_skipped(line, [order["new"], *order["kept"]], live),
+            )
+            update = Update(
+                line,
+                base,
+                run,
+                device=device,
+                listener=live,
+                processes=processes,
+                checkpoint_seconds=request.checkpoint_seconds,
+                trust_remote_code=request.trust_remote_code,
+            )
+            live.notice(f"device     {device}")
+            return learn(**order["knobs"])(update, sources, plan_only=plan_only)
     except RegraftError as error:
         trained = update is not None and update.training
         throw_away = plan_only or (_at_fault(error) and not resumed and not trained)

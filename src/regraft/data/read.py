@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.core.errors import RegraftError, nearest
+from regraft.core.names import in_utf8, regular_file, shown, utf8_name
 from regraft.data.document import (
     FIELDS,
     NEEDED,
@@ -222,7 +223,7 @@ def documents(
     found: list[InputFile] = []
     unread: list[Skipped] = []
     for name in names:
-        entries, passed = _find(str(name))
+        entries, passed = _find(str(name), skip_bad)
         found += entries
         unread += passed
     files: list[InputFile] = []
@@ -240,14 +241,14 @@ def documents(
     return Reader(files, skip_bad, max_line_bytes, unread)
 
 
-def _find(name: str) -> tuple[list[InputFile], list[Skipped]]:
+def _find(name: str, skip_bad: bool) -> tuple[list[InputFile], list[Skipped]]:
+    utf8_name(name)
+    regular_file(name)
     path = Path(name)
     if path.is_dir():
         if any((path / mark).is_file() for mark in ("dataset_dict.json", "dataset_info.json")):
-            return [InputFile(name, path.resolve().name, "dataset")], []
-        return _walk(name)
-    if path.exists() and not path.is_file():
-        raise RegraftError("is no regular file, so it cannot be read twice", where=name, do="Save it to a file first")
+            return [InputFile(name, shown(path.resolve().name), "dataset")], []
+        return _walk(name, skip_bad)
     if path.exists():
         return [InputFile(name, path.stem, _ROW_SUFFIXES.get(path.suffix.lower(), "text"))], []
     if (match := _HUB_NAME.fullmatch(name)) and not path.parent.exists() and not _known_suffix(path):
@@ -256,25 +257,37 @@ def _find(name: str) -> tuple[list[InputFile], list[Skipped]]:
     raise RegraftError(f"no such file, folder or dataset{_hint(path)}", where=name)
 
 
-def _walk(folder: str) -> tuple[list[InputFile], list[Skipped]]:
-    files, unread = [], []
-    source = Path(folder).resolve().name
-    for where, inner, names in os.walk(folder):
+def _walk(folder: str, skip_bad: bool) -> tuple[list[InputFile], list[Skipped]]:
+    files: list[InputFile] = []
+    unread: list[Skipped] = []
+    source = shown(Path(folder).resolve().name)
+
+    def unreadable(error: OSError) -> None:
+        where = error.filename or folder
+        if not skip_bad or where == folder:
+            raise RegraftError(f"the folder cannot be read: {error.strerror}", where=shown(where)) from None
+        unread.append(Skipped(shown(where), 0, "a folder that cannot be read"))
+
+    for where, inner, names in os.walk(folder, onerror=unreadable):
         unread += [
-            Skipped(str(Path(where, name)), 0, "hidden folder") for name in sorted(inner) if name.startswith(".")
+            Skipped(shown(Path(where, name)), 0, "hidden folder") for name in sorted(inner) if name.startswith(".")
         ]
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in sorted(names):
             path = Path(where, name)
             suffix = path.suffix.lower()
             if not path.is_file():
-                unread.append(Skipped(str(path), 0, "not a file"))
+                unread.append(Skipped(shown(path), 0, "not a file"))
             elif name.startswith("."):
-                unread.append(Skipped(str(path), 0, "hidden file"))
+                unread.append(Skipped(shown(path), 0, "hidden file"))
             elif suffix in _TEXT_SUFFIXES or suffix in (".jsonl", ".ndjson", ".parquet"):
+                if skip_bad and not in_utf8(path):
+                    unread.append(Skipped(shown(path), 0, "a name that is not UTF-8"))
+                    continue
+                utf8_name(path)
                 files.append(InputFile(str(path), source, _ROW_SUFFIXES.get(suffix, "text"), in_folder=True))
             else:
-                unread.append(Skipped(str(path), 0, f"{suffix or 'no suffix'}: not a text file"))
+                unread.append(Skipped(shown(path), 0, f"{shown(suffix) or 'no suffix'}: not a text file"))
     if not files:
         kinds = Counter(skip.why.partition(":")[0] for skip in unread)
         held = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "nothing"

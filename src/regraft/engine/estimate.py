@@ -9,18 +9,22 @@ import torch
 
 from regraft.core.parts import View
 from regraft.core.rows import Rows
-from regraft.engine.training import Training
+from regraft.engine.training import Training, make_optimizer
 
 LONG_SECONDS = 1.0
+STEPPED_NUMBERS = 1 << 24
 
 
 def seconds_per_row(model: Any, rows: Rows, training: Training) -> float:
-    """Seconds that a row of a micro-batch takes, with the gradient of the mean loss, after a pass over one row that
-    warms up; that row's own where they are over `LONG_SECONDS`. In evaluation mode, without `torch.compile`."""
+    """Seconds that a row takes in training: its part of a micro-batch's forward and backward pass, and of the step.
+
+    A pass over one row warms up; where it takes over `LONG_SECONDS`, it is taken as it is. In evaluation mode, without
+    `torch.compile`; the optimizer steps a copy of some tensors.
+    """
     was_training = model.module.training
     model.module.eval()
     try:
-        for count in (1, min(training.micro_batch or training.batch, rows.count)):
+        for count in (1, min(training.micro_batch or training.batch, training.batch, rows.count)):
             some = rows.take(slice(0, count)).to(model.device)
             began = _now(model.device)
             with torch.autocast(model.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
@@ -31,7 +35,26 @@ def seconds_per_row(model: Any, rows: Rows, training: Training) -> float:
                 break
     finally:
         model.module.train(was_training)
-    return seconds / some.count
+    return seconds / some.count + _step_seconds(model, training) / training.batch
+
+
+def _step_seconds(model: Any, training: Training) -> float:
+    """Seconds of an optimizer step over all tensors, by those that come first."""
+    slots = [slot for slot in model.slots() if slot.tensor.is_floating_point()]
+    some: dict[str, torch.Tensor] = {}
+    numbers = 0
+    for slot in slots:
+        if some and numbers + slot.tensor.numel() > STEPPED_NUMBERS:
+            break
+        some[slot.name] = slot.tensor.detach().clone().requires_grad_()
+        some[slot.name].grad = torch.zeros_like(slot.tensor)
+        numbers += slot.tensor.numel()
+    optimizer = make_optimizer(training, some, dict.fromkeys(some, 1.0))
+    for _ in range(2):
+        began = _now(model.device)
+        optimizer.step()
+        seconds = _now(model.device) - began
+    return float(seconds * sum(slot.tensor.numel() for slot in slots) / numbers)
 
 
 def _now(device: torch.device) -> float:

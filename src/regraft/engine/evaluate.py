@@ -40,4 +40,4 @@ def mean_nll(model: Any, rows: Rows, processes: Processes | None = None) -> floa
     with processes.evaluating():
         values, weights = (t[:real] for t in row_nll(model, mine))
     total, weight = processes.sum(torch.stack([(values * weights).sum(), weights.sum()])).tolist()
-    return float(total / max(weight, 1e-12))
+    return float(total / weight) if weight else 0.0

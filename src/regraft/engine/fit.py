@@ -149,6 +149,25 @@ def fit(
         return run.finish()
 
 
+def rehearse(
+    model: Any, plan: Plan, data: Mapping[str, Rows], training: Training, *, memory: Mapping[str, Any] | None = None
+) -> float:
+    """Begins every part and makes no step; the largest factor that the plan's schedule puts on the learning rate.
+
+    Raises RegraftError for what a part of the plan cannot do with this data, memory and length.
+    """
+    with own_dice(training.seed):
+        run = _Run(model, plan, data, training, {}, memory or {}, Processes())
+        factor = 1.0
+        if run.lr is not None:
+            factor = 0.0
+            for step in sorted({round(i * (training.steps - 1) / 1000) for i in range(1001)}):
+                run.step = step
+                factor = max(factor, run._value(run.lr))
+        run.release()
+    return factor
+
+
 class _Roles(Mapping[str, Any]):
     """Models by role. `before` is copied the first time somebody asks, which must be before the first step."""
 
@@ -579,6 +598,11 @@ class _Run:
             self.trunk = self._branch()
         self.processes.restore(self.model)
         memory = self._leave()
+        self.release()
+        return Fitted(memory, self.curve, self.seen, self.trunk, self.tokens)
+
+    def release(self) -> None:
+        """Leaves the model as a plain one: nothing installed, everything free to move."""
         for t in self.trainables:
             t.fold(self.model)
         for slot in self.model.slots():
@@ -586,7 +610,6 @@ class _Run:
         for p in self.moving.values():
             p.grad = None
         self.model.runner = self.model.module
-        return Fitted(memory, self.curve, self.seen, self.trunk, self.tokens)
 
 
 class _Watch:
@@ -721,7 +744,9 @@ def _pool(values: Tensor, weight: Tensor | None, total: Tensor | float) -> Tenso
     if weight is None:
         alone = not isinstance(total, Tensor) and total == len(values)
         return values.mean() if alone else values.sum() / total
-    return (values * weight).sum() / (total.clamp(min=1e-12) if isinstance(total, Tensor) else total)
+    return (values * weight).sum() / (
+        total.clamp(min=torch.finfo(torch.float32).tiny) if isinstance(total, Tensor) else total
+    )
 
 
 def _clone(tree: Any) -> Any:

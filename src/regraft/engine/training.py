@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -66,16 +67,26 @@ def optimizer_class(name: str, knobs: Mapping[str, Any]) -> Callable[..., torch.
         and issubclass(c, torch.optim.Optimizer)
         and n not in ("Optimizer", "LBFGS", "SparseAdam")
     }
+    if name in ("LBFGS", "SparseAdam"):
+        raise RegraftError(f"{name} does not step on one dense gradient, so it cannot be used", do="Use AdamW or SGD")
     if name not in known:
         raise RegraftError(f"torch.optim has no optimizer {name!r}{nearest(name, known)}")
     accepts = set(inspect.signature(known[name]).parameters) - {"params", "lr"}
     if unknown := sorted(set(knobs) - accepts):
         raise RegraftError(f"{name} has no knob {', '.join(unknown)}; it has {sorted(accepts)}")
     try:
-        known[name]([torch.zeros(1, requires_grad=True)], **knobs)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise RegraftError(f"{name} does not take {dict(knobs)}: {error}") from None
+        if not all(math.isfinite(v) for each in knobs.values() for v in _numbers(each)):
+            raise ValueError("a number is not finite")
+        probe = torch.zeros(1, requires_grad=True)
+        probe.grad = torch.zeros(1)
+        known[name]([probe], **knobs).step()
+    except Exception as error:  # whatever a class of torch.optim makes of a wrong knob
+        raise RegraftError(f"{name} does not take {dict(knobs)}: {error or type(error).__name__}") from None
     return known[name]
+
+
+def _numbers(knob: Any) -> list[float]:
+    return [v for v in (knob if isinstance(knob, list | tuple) else [knob]) if isinstance(v, int | float)]
 
 
 def make_optimizer(

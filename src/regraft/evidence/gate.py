@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from regraft.core.errors import RegraftError, nearest
+from regraft.core.names import regular_file
 from regraft.evidence.compare import cannot_gain, cannot_lose, dice, net_flips
 from regraft.evidence.readings import Paired, Reading, pair
 from regraft.numerics.paired import Estimate, NetRate, Rate, holm, items_needed, mean_difference
@@ -161,6 +162,7 @@ class Policy:
             RegraftError: the file cannot be read, repeats a key, or is not a policy; names the file and the key.
         """
         path = Path(path)
+        regular_file(path)
         try:
             text = path.read_text(encoding="utf-8")
             given = json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else _yaml(text)

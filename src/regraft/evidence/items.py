@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from regraft.core.errors import RegraftError
+from regraft.core.names import regular_file, utf8_name
 from regraft.data.corpus import canonical
 from regraft.data.document import BadRow, ill_typed, parse_json
 from regraft.data.read import MAX_LINE_BYTES, InputFile, read_json
@@ -25,6 +26,7 @@ Normalise: TypeAlias = Literal["none", "tokens", "bytes"]
 NORMALISE: tuple[Normalise, ...] = ("none", "tokens", "bytes")
 
 LISTED = 20  # skipped items that are listed; all of them are counted
+UNREADABLE = "too long for the model's context, or a choice without a token of its own"
 
 _PREVIEW_CHARACTERS = 160
 _FIELDS = "`prompt`, `choices` and `answer`, or `prompt` and `answer`"
@@ -160,7 +162,7 @@ class Items:
         return digest([settings, sorted([i.id, i.prompt, i.choices, i.answer] for i in self.items)])
 
     def measure(self, model: CausalLM, *, batch_tokens: int | None = None) -> Reading:
-        """One verdict per item; items that `skip_bad` passes over are not in the reading."""
+        """One verdict per item; items that `skip_bad` passes over are not in the reading: `left_out` counts them."""
         if model.tokenizer is None:
             raise RegraftError("the model has no tokenizer, so it cannot read the items", where=self.name)
         spans = _Spans.of(self, model.tokenizer)
@@ -181,6 +183,11 @@ class Items:
             continuous=continuous,
             texts=tuple(_preview(item) for item in items),
         )
+
+    def left_out(self, reading: Reading) -> dict[str, int]:
+        """How many items a reading of this suite passed over, by reason, as `skipped` tells of bad rows."""
+        count = len(self.items) - len(reading)
+        return {UNREADABLE: count} if count else {}
 
     def _readable(self, spans: _Spans, context: int | None) -> tuple[list[Item], _Spans]:
         """The items that the model can read, with their spans; raises for the others unless they are skipped."""
@@ -283,6 +290,8 @@ class _Spans:
 
 def rows(path: Path) -> Iterator[tuple[int, object]]:
     """Line numbers and objects of a JSONL file or a JSON list, or the BadRow that a line is."""
+    utf8_name(path)
+    regular_file(path)
     if path.is_dir():
         raise RegraftError("a folder, not a file of items", where=path)
     for line, raw in read_json(InputFile(str(path), path.stem, "json"), MAX_LINE_BYTES):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ from regraft.models.causal import CausalLM
 _CHUNK_TOKENS = 1 << 22
 _PREVIEW_TOKENS = 32
 _ITEM_SUFFIXES = (".jsonl", ".ndjson", ".json")
+_KEYS = {"choices", "answer", "text", "messages", "prompt"}
+_FIRST_ROWS = 100
 
 
 class Suite(Protocol):
@@ -64,11 +66,14 @@ class HeldOut:
         name: of the suite.
         corpus: the documents, tokenised for the models that will be measured.
         context: tokens of a window.
+        passed_over: how many rows were not read into the corpus, by reason. A corpus that was split does not say which
+            of its rows would have fallen here.
     """
 
     name: str
     corpus: Corpus
     context: int
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.context < 1:
@@ -86,7 +91,7 @@ class HeldOut:
     def skipped(self) -> Mapping[str, int]:
         short = int((self.corpus.lengths < 2).sum())
         copies = self.corpus.documents - short - self._measured.documents
-        counts = {"fewer than 2 tokens": short, "a copy of another document": copies}
+        counts = {**self.passed_over, "fewer than 2 tokens": short, "a copy of another document": copies}
         return {why: count for why, count in counts.items() if count}
 
     @cached_property
@@ -160,7 +165,7 @@ def load_suites(
     stop: str | None = None,
     skip_bad: bool = False,
 ) -> list[HeldOut | Items]:
-    """Suites from files: items where the first row has `choices` or an `answer`, else documents for held-out loss.
+    """Suites from files: items where the first usable row has `choices` or an `answer`, else documents for their loss.
 
     Args:
         paths: files (or folders of documents); a suite's name is the stem of its file.
@@ -181,9 +186,13 @@ def load_suites(
         origin[name] = path
         if _holds_items(path):
             suites[name] = Items.read(path, normalise=normalise, stop=stop, skip_bad=skip_bad)
-        else:
-            corpus = build_corpus(documents([str(path)], skip_bad=skip_bad), tokenizer, cache=cache)
-            suites[name] = HeldOut(name, corpus, context)
+            continue
+        if tokenizer is None:
+            raise RegraftError(
+                "the model has no tokenizer, so it cannot read text", do="Adopt a folder that has its tokenizer.json"
+            )
+        corpus = build_corpus(documents([str(path)], skip_bad=skip_bad), tokenizer, cache=cache)
+        suites[name] = HeldOut(name, corpus, context, corpus.manifests[0]["skipped"])
     return list(suites.values())
 
 
@@ -220,5 +229,5 @@ def _openings(corpus: Corpus, tokenizer: Any) -> tuple[str, ...]:
 def _holds_items(path: Path) -> bool:
     if path.suffix.lower() not in _ITEM_SUFFIXES or not path.is_file():
         return False
-    row = next(rows(path), (0, None))[1]
-    return isinstance(row, dict) and ("choices" in row or "answer" in row)
+    first = (row for _, row in islice(rows(path), _FIRST_ROWS) if isinstance(row, dict) and _KEYS & row.keys())
+    return not {"choices", "answer"}.isdisjoint(next(first, {}))

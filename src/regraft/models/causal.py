@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import fcntl
+import hashlib
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Out, Weights
 from regraft.core.rows import Rows
 from regraft.models.base import TorchModel
+
+_LONGEST_MESSAGE, _TELLING = 300, 40
+_CHECKED_TOKENS = 8
+_PLAUSIBLE_LAYERS, _PLAUSIBLE_GROWTH = 1000, 8
 
 
 class CausalLM(TorchModel):
@@ -44,26 +50,31 @@ class CausalLM(TorchModel):
     ) -> CausalLM:
         """A model from the small files of its folder (config.json, tokenizer files) and its tensors.
 
-        Raises RegraftError when the configuration is not a causal language model's, a tensor is missing, or one is left
-        over.
+        Python files among them are run, and only with `trust_remote_code`; without such files the flag says nothing.
+
+        Raises RegraftError when the files have code that is not trusted, the configuration is not a causal language
+        model's, a tensor is missing, or one is left over.
         """
         from transformers import AutoModelForCausalLM
 
+        trusted = _trusted(files, trust_remote_code)
+        weights = dict(weights)
         with _folder_of(files) as folder, _quiet():
-            config = _config(folder, trust_remote_code)
-            try:
-                with torch.device("meta"):
-                    skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            with _copying_alone(trusted):
+                config = _config(folder, trusted)
+                with _one_line("build the model", "config.json"), torch.device("meta"):
+                    _check_layers(config, weights)
+                    skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
+            with _one_line("build the model", "config.json"):
+                _check_size(skeleton, weights)
                 module, info = type(skeleton).from_pretrained(
                     None,
                     config=config,
-                    state_dict=dict(weights),
+                    state_dict=weights,
                     dtype=dtype,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # they are refused below, by name
                 )
-            except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
-                raise _refused("build the model", "config.json", error) from error
         tokenizer = tokenizer_from(files, trust_remote_code=trust_remote_code)
         for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
             if info[problem]:
@@ -76,7 +87,8 @@ class CausalLM(TorchModel):
     def _check_tokenizer(self) -> None:
         if self.tokenizer is None:
             return
-        rows, highest = self.module.get_input_embeddings().weight.shape[0], max(self.tokenizer.get_vocab().values())
+        rows = self.module.get_input_embeddings().weight.shape[0]
+        highest = max(self.tokenizer.get_vocab().values(), default=-1)
         if highest >= rows:
             raise RegraftError(
                 f"the tokenizer has token ids up to {highest}, the model embeds {rows}",
@@ -104,13 +116,17 @@ class CausalLM(TorchModel):
     def check_packing(self) -> None:
         """Raises RegraftError when documents of one block are not kept apart: another first document must not change
         what the model says of the second. Not every family builds its attention from positions."""
-        ids = torch.arange(8, device=self.device).remainder(self.module.get_input_embeddings().weight.shape[0])
-        both = torch.stack([ids, torch.cat([ids[:4].flip(0), ids[4:]])])
-        positions = torch.arange(4, device=self.device).repeat(2, 2)
+        size = min(_CHECKED_TOKENS, self.context or _CHECKED_TOKENS)
+        if size < 2:
+            return
+        first, rows = size // 2, self.module.get_input_embeddings().weight.shape[0]
+        ids = torch.arange(size, device=self.device)
+        both = torch.stack([ids, ids + (ids < first)]).remainder(rows)
+        positions = torch.cat([ids[:first], ids[: size - first]]).repeat(2, 1)
         training = self.module.training
         self.module.eval()
         try:
-            logits = self.runner(input_ids=both, position_ids=positions, use_cache=False).logits[:, 4:]
+            logits = self.runner(input_ids=both, position_ids=positions, use_cache=False).logits[:, first:]
         except TypeError:
             logits = None
         self.module.train(training)
@@ -144,19 +160,43 @@ class CausalLM(TorchModel):
 
 def context_from(files: Mapping[str, bytes], *, trust_remote_code: bool = False) -> int | None:
     """The longest context that the configuration among a model's files allows, in tokens."""
-    with _folder_of(files) as folder, _quiet():
-        return _context(_config(folder, trust_remote_code))
+    trusted = _trusted(files, trust_remote_code)
+    with _folder_of(files) as folder, _quiet(), _copying_alone(trusted):
+        return _context(_config(folder, trusted))
 
 
-def _config(folder: str, trust_remote_code: bool) -> Any:
+def _trusted(files: Mapping[str, bytes], trust_remote_code: bool) -> bool:
+    """Whether the Python files of a model are to be run. RegraftError if there are some and the caller did not say so,
+    even if transformers knows an architecture of that name: it would be another model."""
+    code = any(name.endswith(".py") for name in files)
+    if code and not trust_remote_code:
+        raise _untrusted("config.json")
+    return code
+
+
+def _config(folder: str, trusted: bool) -> Any:
     from transformers import AutoConfig
 
     if not Path(folder, "config.json").exists():
         raise RegraftError("no config.json among the model's files", do="Give a Hugging Face model folder")
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (ValueError, OSError, KeyError) as error:
-        raise _refused("read the configuration", "config.json", error) from error
+    with _one_line("read the configuration", "config.json"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
+        _context(config)
+        return config
+
+
+def _check_layers(config: Any, weights: Weights) -> None:
+    """Raises RegraftError for a depth that would not end to build, and that no weights can have."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if isinstance(layers, int) and layers > max(_PLAUSIBLE_LAYERS, len(weights)):
+        raise RegraftError(f"the weights do not fit: {layers} layers, {len(weights)} tensors", where="config.json")
+
+
+def _check_size(skeleton: nn.Module, weights: Weights) -> None:
+    """Raises RegraftError for sizes far beyond those of the weights, before memory is asked for them."""
+    wanted, held = (sum(t.numel() for t in tensors) for tensors in (skeleton.parameters(), weights.values()))
+    if wanted > _PLAUSIBLE_GROWTH * held:
+        raise RegraftError(f"the weights do not fit: {wanted} numbers wanted, {held} there", where="config.json")
 
 
 def _context(config: Any) -> int | None:
@@ -168,27 +208,78 @@ def tokenizer_from(files: Mapping[str, bytes], *, trust_remote_code: bool = Fals
     """The tokenizer among a model's files, or None."""
     from transformers import AutoTokenizer
 
+    trusted = _trusted(files, trust_remote_code)
     if not {"tokenizer.json", "tokenizer_config.json"} & set(files):
         return None
-    with _folder_of(files) as folder, _quiet():
-        try:
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
-            raise _refused("read the tokenizer", "tokenizer.json", error) from error
+    with (
+        _folder_of(files) as folder,
+        _quiet(),
+        _copying_alone(trusted),
+        _one_line("read the tokenizer", "tokenizer.json"),
+    ):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
 
 
-def _refused(what: str, where: str, error: Exception) -> RegraftError:
-    if "trust_remote_code" in str(error):
-        do = "Read it, and if you trust it say --trust-remote-code"
-        return RegraftError("the model needs Python code of its own to be run", where=where, do=do)
-    return RegraftError(f"transformers cannot {what}: {' '.join(str(error).split())}", where=where)
+@contextmanager
+def _one_line(what: str, where: str) -> Iterator[None]:
+    """Whatever transformers, or a model's own code, stumbles over is one line."""
+    try:
+        yield
+    except RegraftError:
+        raise
+    except Exception as error:
+        if "set the option `trust_remote_code" in str(error) or "pass the argument `trust_remote_code" in str(error):
+            raise _untrusted(where) from error
+        raise RegraftError(f"transformers cannot {what}: {_said(error)}", where=where) from error
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    plain = isinstance(error, ValueError | OSError | ImportError) and len(text) >= _TELLING
+    if not plain and "Error: " not in text:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def _untrusted(where: str) -> RegraftError:
+    do = "Read it, and if you trust it say --trust-remote-code"
+    return RegraftError("the model needs Python code of its own to be run", where=where, do=do)
+
+
+@contextmanager
+def _copying_alone(trusted: bool) -> Iterator[None]:
+    """transformers copies trusted code to one place for all processes, who must not read each other's half copies."""
+    if not trusted:
+        yield
+        return
+    from transformers.utils.hub import HF_MODULES_CACHE
+
+    try:
+        os.makedirs(HF_MODULES_CACHE, exist_ok=True)
+        handle = os.open(HF_MODULES_CACHE, os.O_RDONLY)
+    except OSError as error:
+        do = "Point HF_MODULES_CACHE elsewhere"
+        raise RegraftError(f"cannot write: {error.strerror}", where=HF_MODULES_CACHE, do=do) from error
+    try:
+        with suppress(OSError):  # some network file systems lock no folder
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
 def _folder_of(files: Mapping[str, bytes]) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
+    """The files in a folder for a while. It is named by their digest: transformers keeps a copy of a model's code under
+    the name of its folder."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{len(name)} {name} {len(content)} ".encode() + content)
+    with tempfile.TemporaryDirectory(prefix="regraft-") as outer:
+        folder = Path(outer, f"regraft_{digest.hexdigest()[:16]}")
+        folder.mkdir()
         for name, content in files.items():
-            target = Path(folder, name)
+            target = folder / name
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
@@ -196,7 +287,7 @@ def _folder_of(files: Mapping[str, bytes]) -> Iterator[str]:
                 raise RegraftError(
                     f"cannot write: {error.strerror}", where=target, do="Free space there, or point TMPDIR elsewhere"
                 ) from error
-        yield folder
+        yield str(folder)
 
 
 @contextmanager

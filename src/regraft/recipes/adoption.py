@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def local_folder(model: str) -> Path:
         return path
     if path.exists():
         raise RegraftError("a file, not a model folder", where=model, do="Give the folder with config.json")
-    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+    if not re.fullmatch(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*", model):
         raise RegraftError("there is no such folder", where=model, do="Give a Hugging Face model folder or a hub name")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled

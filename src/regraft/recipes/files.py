@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from regraft.core.errors import RegraftError, nearest
+from regraft.core.names import regular_file
 from regraft.recipes.learn import learn
 
 
@@ -18,6 +19,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
     Raises RegraftError for a file that is not a YAML mapping, with line and column.
     """
+    regular_file(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

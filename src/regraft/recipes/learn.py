@@ -3,9 +3,9 @@
     total tokens = epochs · new tokens;   share r of every batch is old text, 1 - r new: the total does not change
 
 With nothing said, the share follows the shift between the texts as the model feels it (its loss on the new held-out
-documents less its loss on the old): 5% for a weak one, 25% for a strong one. The peak of the learning rate is that of
-the line's last update, or by the model's size. One pass over the new text; up to four where one would give too few
-steps.
+documents less that on the old text which it knows best): 5% for a weak one, 25% for a strong one. The peak of the
+learning rate is that of the line's last update, or by the model's size. One pass over the new text; up to four where
+one would give too few steps.
 
 Paper:   "Simple and Scalable Strategies to Continually Pre-train Large Language Models" Ibrahim et al. 2024.
          https://arxiv.org/abs/2403.08763
@@ -21,6 +21,7 @@ Tags:    continual pre-training, replay
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -47,7 +48,8 @@ from regraft.store import CorpusUse, Version
 
 WEAK_SHARE, STRONG_SHARE, STRONG_SHIFT = 0.05, 0.25, 0.5
 FEWEST_STEPS, MOST_EPOCHS, AIMED_STEPS = 200, 4, 500
-MOST_BATCH_TOKENS = 1 << 19
+OPTIMIZER_KNOBS = {"betas": (0.9, 0.95), "weight_decay": 0.1}
+MOST_BATCH_TOKENS, MOST_TOKENS = 1 << 19, 1 << 50
 
 
 def _part(kind: str) -> BeforeValidator:
@@ -69,16 +71,18 @@ class learn(BaseModel):
     replay: Annotated[float | None, Field(ge=0, lt=1, description="share of old text in every batch")] = None
     schedule: Annotated[Any, _part("schedules"), Field(description="learning-rate schedule")] = "rewarm"
     lr: Annotated[float | None, Field(gt=0, description="peak learning rate")] = None
-    epochs: Annotated[float | None, Field(gt=0, description="total tokens over new tokens")] = None
-    tokens: Annotated[int | None, Field(gt=0, description="total tokens; wins over epochs")] = None
-    batch_tokens: Annotated[int | None, Field(gt=0, description="tokens of one optimizer step")] = None
-    micro_tokens: Annotated[int, Field(gt=0, description="tokens of one forward pass")] = 8192
+    epochs: Annotated[float | None, Field(gt=0, le=1e6, description="total tokens over new tokens")] = None
+    tokens: Annotated[int | None, Field(gt=0, le=MOST_TOKENS, description="total tokens; wins over epochs")] = None
+    batch_tokens: Annotated[int | None, Field(gt=0, le=MOST_TOKENS, description="tokens of one optimizer step")] = None
+    micro_tokens: Annotated[int, Field(gt=0, le=MOST_TOKENS, description="tokens of one forward pass")] = 8192
     context: Annotated[int | None, Field(gt=1, description="tokens of a block")] = None
     shares: Annotated[dict[str, float] | None, Field(description="shares of the new text's sources")] = None
     sampler: Annotated[Any, _part("samplers"), Field(description="what draws the new text")] = "shuffled"
     gradients: Annotated[list[Any], _parts("gradients"), Field(description="gradient transforms, in order")] = []
     optimizer: Annotated[str, Field(description="a class of torch.optim")] = "AdamW"
-    optimizer_knobs: dict[str, Any] = {"betas": (0.9, 0.95), "weight_decay": 0.1}
+    optimizer_knobs: Annotated[
+        dict[str, Any] | None, Field(description="its arguments; none: betas 0.9, 0.95 and decay 0.1, as it takes them")
+    ] = None
     clip: Annotated[float | None, Field(gt=0)] = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
@@ -92,6 +96,9 @@ class learn(BaseModel):
 
     @property
     def _optimizer_knobs(self) -> dict[str, Any]:
+        if self.optimizer_knobs is None:
+            taken = inspect.signature(optimizer_class(self.optimizer, {})).parameters
+            return {name: value for name, value in OPTIMIZER_KNOBS.items() if name in taken}
         return {k: tuple(v) if isinstance(v, list) else v for k, v in self.optimizer_knobs.items()}
 
     def check(self, context: int | None, new: Corpus) -> None:
@@ -107,7 +114,7 @@ class learn(BaseModel):
         chosen = self.choose(u, sources, before, context)
         u.listener.notice("\n".join(chosen.lines))
         rows = {name: blocks.rows for name, blocks in chosen.blocks.items()}
-        u.estimate(rows, chosen.training)
+        u.rehearse(chosen.plan, rows, chosen.training)
         if plan_only:
             return None
         fitted = u.fit(
@@ -140,7 +147,7 @@ class learn(BaseModel):
         old = sources.old()
         share, why = self._share(sources, before, old is not None)
         lines.append(f"replay     {share:.0%} of every batch is old text: {why}")
-        parts = self._drawn_from(sources)
+        parts = {_feed(name): part for name, part in self._drawn_from(sources).items()}
         packed = {n: corpus for n, (corpus, _) in parts.items()} | ({OLD: old} if share and old is not None else {})
         # Blocks of one source each cost padding: only for samplers that may look at sources.
         by_source = not isinstance(self.sampler, shuffled)
@@ -152,10 +159,12 @@ class learn(BaseModel):
         if OLD in blocks:
             feeds += (Feed(OLD, replay_sampler(source=OLD), share),)
         new_tokens = sources.new.train.tokens
-        total, why = self._tokens(new_tokens)
+        asked, why = self._tokens(new_tokens)
+        batch = max(1, min(self._batch_tokens(asked), asked) // context)
+        steps = max(1, round(asked / (batch * context)))
+        total = steps * batch * context
+        why += f"; {asked:,} in whole batches" if abs(total - asked) > 0.01 * asked else ""
         lines.append(f"tokens     {total:,} in all, of which {round(total * (1 - share)):,} new: {why}")
-        batch = max(1, self._batch_tokens(total) // context)
-        steps = max(1, round(total / (batch * context)))
         lr, why = self._peak(u)
         lines.append(f"rate       {self.schedule}, peak {lr:g}: {why}")
         lines.append(f"steps      {steps} of {batch} blocks of {context} tokens")
@@ -190,11 +199,15 @@ class learn(BaseModel):
         if not new.tokens:
             do = "Give more documents, or others than those that are measured on"
             raise RegraftError("every document is held out to be measured, none is left to learn", where=where, do=do)
+        if not (new.weight > 0).any():
+            raise RegraftError("every document weighs 0, so nothing would be learned", where=where)
         if self.shares is None:
             return {NEW: (new, None)}
         shares, parts = _checked(self.shares, new), texts.by_source(new)
         if absent := [name for name, share in shares.items() if share and name not in parts]:
-            raise RegraftError(f"every document of the source {absent[0]!r} is held out to be measured", where="shares")
+            some = ", ".join(map(repr, absent[:8])) + (", …" if len(absent) > 8 else "")
+            what = f"every document of {len(absent)} sources is held out to be measured: {some}"
+            raise RegraftError(what, where="shares", do="Give 0 to them, or more documents")
         return {name: (corpus, shares[name]) for name, corpus in parts.items() if shares[name]}
 
     def _share(self, sources: Sources, before: Mapping[str, Reading], known: bool) -> tuple[float, str]:
@@ -206,16 +219,16 @@ class learn(BaseModel):
         new = loss.pop(sources.names[sources.new.digest], None)
         if new is None or not loss:
             return WEAK_SHARE, "too little text is held out to measure the shift"
-        shift = new - sum(loss.values()) / len(loss)
+        shift = new - min(loss.values())
         strong = shift > STRONG_SHIFT
         share, word = (STRONG_SHARE, "strong") if strong else (WEAK_SHARE, "weak")
-        return share, f"a {word} shift, {shift:+.2f} nats/token from old to new (strong: over {STRONG_SHIFT})"
+        return share, f"a {word} shift, {shift:+.2f} nats/token from the best known to new (strong: {STRONG_SHIFT})"
 
     def _tokens(self, new: int) -> tuple[int, str]:
         if self.tokens is not None:
             return self.tokens, "as the recipe says"
         if self.epochs is not None:
-            return round(self.epochs * new), f"{self.epochs:g} times the new text, as the recipe says"
+            return max(1, round(self.epochs * new)), f"{self.epochs:g} times the new text, as the recipe says"
         aimed = FEWEST_STEPS * (self.batch_tokens or 4096)
         passes = min(MOST_EPOCHS, max(1, math.ceil(aimed / new)))
         return (
@@ -258,6 +271,11 @@ class Chosen:
     lines: list[str]
 
 
+def _feed(source: str) -> str:
+    """The name of a source's feed: one that is called like the old text's has another."""
+    return f"{source} (new)" if source == OLD else source
+
+
 def _monitors(held: Mapping[str, Corpus], context: int, tokens: int) -> dict[str, Rows]:
     """Held-out blocks of each side, so few that measuring them every `tokens` tokens adds a tenth to the training.
 
@@ -272,7 +290,10 @@ def _checked(shares: Mapping[str, float], new: Corpus) -> Mapping[str, float]:
     """Shares of the new text's sources: known names, adding up to 1."""
     for name in shares:
         if name not in new.sources:
-            raise RegraftError(f"no source {name!r}{nearest(name, new.sources)}", where="shares")
+            some = ", ".join(new.sources[:8]) + (", …" if len(new.sources) > 8 else "")
+            raise RegraftError(
+                f"no source {name!r}{nearest(name, new.sources)}", where="shares", do=f"There are {some}"
+            )
     if missing := sorted(set(new.sources) - set(shares)):
         raise RegraftError(f"no share for the sources {missing}", where="shares", do="Give 0 to leave one out")
     if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:

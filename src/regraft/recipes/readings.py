@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from regraft.evidence.items import Normalise
+from regraft.evidence.items import Items, Normalise
 from regraft.evidence.lm_eval import LmEvalTasks
 from regraft.evidence.readings import Reading
 from regraft.evidence.suites import HeldOut, Suite, load_suites
 from regraft.models.causal import CausalLM
 from regraft.recipes import texts
-from regraft.recipes.sources import check_context, keys, load_items
+from regraft.recipes.sources import Sources, check_context, free_name, items_of, keys, load_items, store_items
 from regraft.recipes.texts import Text
 from regraft.recipes.update import Listener, Silence, load_model, stored_reading
 from regraft.store import Line, Version
+from regraft.store.documents import JSON
 
-_READING = "reading/"
+_READING, _SUITE = "reading/", "suite/"
+HELD_OUT_UNIT = "nats/token"
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,11 @@ def measure(
     model = load_model(line, version, device=device, trust_remote_code=trust_remote_code)
     found = []
     hears = listener or Silence()
+    documents: dict[str, JSON] = {}
     for suite in suites.load(model):
-        if isinstance(suite, HeldOut) and (count := _trained_on(line, version, suite)):
+        if isinstance(suite, Items):
+            documents[f"{_SUITE}{suite.fingerprint}"] = {n: asdict(ref) for n, ref in store_items(line, suite).items()}
+        if isinstance(suite, HeldOut) and (count := _trained_on(line, version, suite.corpus.row_ids)):
             hears.notice(f"{suite.name}: {version.name} was trained on {count} of {suite.corpus.documents} documents")
         for why, count in suite.skipped.items():
             hears.notice(f"{suite.name}: skipped {count}: {why}")
@@ -110,7 +115,6 @@ def measure(
     if suites.tasks is not None:
         hears.stage(f"measuring {', '.join(suites.tasks.names)} ({version.name})")
         found += suites.tasks.measure(model).values()
-    documents = {}
     for reading in found:
         header, arrays = reading.to_parts()
         documents[f"{_READING}{reading.fingerprint}"] = {
@@ -156,6 +160,7 @@ def both(
     was not read with is taken from an update that began there, or rebuilt from the line and measured now; if it cannot
     be rebuilt, it stays on one side only. Suites are matched by their items, not by name; `b` names them.
     """
+    hears = listener or Silence()
     wanted: dict[str, Known] = {}
     for holder in (b, a):
         for fp, reading in _read(line, holder).items():
@@ -163,15 +168,18 @@ def both(
     readings: dict[str, dict[str, Reading]] = {}
     measured: dict[str, None] = {}
     for version in (a, b):
-        stored = {fp: k.reading for fp, k in known(line, version).items() if fp in wanted}
-        lacking = {fp: wanted[fp] for fp in wanted if fp not in stored}
-        fresh = _measure(line, version, lacking, device, trust_remote_code, listener or Silence())
-        readings[version.id] = stored | fresh
+        held = {fp: k.reading for fp, k in known(line, version).items() if fp in wanted}
+        lacking = {fp: wanted[fp] for fp in wanted if fp not in held}
+        fresh = _measure(line, version, lacking, device, trust_remote_code, hears)
+        readings[version.id] = held | fresh
         measured |= dict.fromkeys(fresh)
     names: dict[str, str] = {}
-    for fingerprint, (reading, holder) in wanted.items():
-        taken = reading.suite in names.values()
-        names[fingerprint] = f"{reading.suite} ({holder.name})" if taken else reading.suite
+    for fingerprint, (reading, _) in wanted.items():
+        names[fingerprint] = free_name(reading.suite, names.values())
+    for version in (a, b):
+        for fp, reading in readings[version.id].items():
+            if reading.unit == HELD_OUT_UNIT and (count := _trained_on(line, version, reading.ids)):
+                hears.notice(f"{names[fp]}: {version.name} was trained on {count} of {len(reading)} documents")
     past = {version.id for version in texts.lineage(line, a)}
     new = learned(line, [version for version in texts.lineage(line, b) if version.id not in past])
     before, after = (
@@ -181,20 +189,46 @@ def both(
     return Sides(before, after, tuple(names[fp] for fp in measured))
 
 
+def of_update(line: Line, version: Version) -> Sides:
+    """The readings of the update that made a version, and what both its sides were measured on later: nothing is
+    measured now."""
+    sides = own(line, version)
+    if not version.parents:
+        return sides
+    before, after = dict(sides.before), dict(sides.after)
+    names = {reading.fingerprint: name for name, reading in (before | after).items()}
+    for side, holder in ((after, version), (before, line.version(version.parents[0]))):
+        for fp, reading in later(line, holder).items():
+            name = names.setdefault(fp, free_name(reading.suite, names.values()))
+            side.setdefault(name, replace(reading, suite=name))
+    return Sides(before, after)
+
+
 def learned(line: Line, versions: Iterable[Version]) -> set[str]:
     """Fingerprints of the held-out documents of the texts that these versions learned."""
-    found = set()
-    for version in versions:
-        for digest in {use.corpus for use in version.corpora if use.role == "new"}:
-            held = Text.open(line, digest).held
-            if held.documents:
-                found.add(HeldOut("new", held, _context(version)).fingerprint)
-    return found
+    given = [(version, sources) for version in versions if (sources := _sources(line, version)) is not None]
+    return {
+        HeldOut("new", sources.new.held, _context(version)).fingerprint
+        for version, sources in given
+        if sources.new.held.documents
+    }
 
 
-def _trained_on(line: Line, version: Version, suite: HeldOut) -> int:
-    """How many documents of a suite the version was trained on."""
-    return int(np.isin(keys([suite.corpus]), keys([seen for _, seen in texts.past(line, version)])).sum())
+def _sources(line: Line, version: Version) -> Sources | None:
+    """What the update that made a version was given; None for one that no text made."""
+    new, kept = ([use.corpus for use in version.corpora if use.role == role] for role in ("new", "kept"))
+    if not new or not version.parents:
+        return None
+    base = line.version(version.parents[0])
+    return Sources(
+        new=Text.open(line, new[0]), past=texts.past(line, base), kept=[Text.open(line, digest) for digest in kept]
+    )
+
+
+def _trained_on(line: Line, version: Version, ids: Sequence[str]) -> int:
+    """How many of the documents the version was trained on."""
+    asked = np.frombuffer(bytes.fromhex("".join(ids)), dtype=np.uint64)[::2]
+    return int(np.isin(asked, keys([seen for _, seen in texts.past(line, version)])).sum())
 
 
 def _read(line: Line, version: Version) -> dict[str, Reading]:
@@ -224,9 +258,11 @@ def _measure(
 
 def _rebuilt(line: Line, k: Known) -> Suite | None:
     """The suite of a stored reading, from what the line holds."""
-    past = [text for text, _ in texts.past(line, k.holder)]
-    held = [HeldOut(k.reading.suite, t.held, _context(k.holder)) for t in past if t.held.documents]
-    suites: Sequence[Suite] = [*held, *load_items(line, k.holder)]
+    sources = _sources(line, k.holder)
+    held = [] if sources is None else [t.held for t in [*sources.old_texts(), sources.new] if t.held.documents]
+    documents = [HeldOut(k.reading.suite, corpus, _context(k.holder)) for corpus in held]
+    noted = [items_of(line, line.json(d)) for name, d in line.notes(k.holder).items() if name.startswith(_SUITE)]
+    suites: Sequence[Suite] = [*documents, *load_items(line, k.holder), *noted]
     return next((suite for suite in suites if suite.fingerprint == k.reading.fingerprint), None)
 
 

@@ -24,10 +24,13 @@ def part(kind: str, said: Any, where: str) -> Any:
     if said is None or isinstance(said, bool | int | float | list | tuple):
         raise RegraftError(f"a part is named, or a name with knobs, not {said!r}", where=where)
     if not isinstance(said, str | dict):
+        if not hasattr(said, "begin") and not callable(said):
+            raise RegraftError(f"a part is named, or a name with knobs, not {said!r}", where=where)
         return said
     if isinstance(said, dict) and len(said) != 1:
-        raise RegraftError(f"one part is named by one key, not by {sorted(said)}", where=where)
+        raise RegraftError(f"one part is named by one key, not by {sorted(map(str, said))}", where=where)
     [(name, knobs)] = [(said, {})] if isinstance(said, str) else said.items()
+    name = str(name)
     known = modules(kind)
     if name not in known:
         raise RegraftError(f"no part {name!r} among the {kind}{nearest(name, known)}", where=where)
@@ -35,11 +38,12 @@ def part(kind: str, said: Any, where: str) -> Any:
         raise RegraftError(f"the knobs of {name!r} are a mapping, not {knobs!r}", where=where)
     make = getattr(importlib.import_module(known[name]), name)
     accepts = inspect.signature(make).parameters
-    for knob in knobs or {}:
+    knobs = {str(knob): value for knob, value in (knobs or {}).items()}
+    for knob in knobs:
         if knob not in accepts:
             hint = nearest(knob, accepts) or f"; it has {sorted(accepts)}"
             raise RegraftError(f"{name} has no knob {knob!r}{hint}", where=where)
-    values = {k: _knob(make, accepts[k], v, f"{where}.{name}.{k}") for k, v in (knobs or {}).items()}
+    values = {k: _knob(make, accepts[k], v, f"{where}.{name}.{k}") for k, v in knobs.items()}
     try:
         return make(**values)
     except (TypeError, ValueError) as error:

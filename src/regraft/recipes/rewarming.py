@@ -24,7 +24,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from regraft.core.errors import Diverged, RegraftError
-from regraft.data.pack import pack
 from regraft.engine.fit import Fitted
 from regraft.evidence.suites import HeldOut
 from regraft.parts.metrics.stability_gap import gaps
@@ -86,8 +85,7 @@ class rewarming(BaseModel):
         chosen = self._usual(sources).choose(u, sources, u.measure("before", suites), context)
         u.listener.notice("\n".join(line for line in chosen.lines if not line.startswith("rate")))
         rows = {name: blocks.rows for name, blocks in chosen.blocks.items()}
-        u.estimate(rows, chosen.training, times=len(self.settings()))
-        monitors = {side: pack(corpus, context, seed=0, by_source=False).rows for side, corpus in held.items()}
+        u.rehearse(chosen.plan, rows, chosen.training, times=len(self.settings()))
         weights, memory = {n: t.clone() for n, t in u.model.state().items()}, u.memory
         forks = []
         for warmup, height in self.settings():
@@ -99,7 +97,7 @@ class rewarming(BaseModel):
                     replace(chosen.plan, lr=schedule),
                     rows,
                     training,
-                    monitors=monitors,
+                    monitors=chosen.monitors,
                     monitor_every=max(1, training.steps // MEASUREMENTS),
                 )
             except Diverged as error:

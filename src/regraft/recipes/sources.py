@@ -30,6 +30,7 @@ class Sources:
         new: the text to learn.
         past: what the line was trained on, each text with the documents that touched it; oldest first.
         kept: texts to keep that the line does not know it was trained on.
+        others: texts of other branches of the line, which hold documents out too.
         items: questions that this update brings.
         carried: questions that earlier updates brought.
         message: the version's one line.
@@ -40,6 +41,7 @@ class Sources:
     new: Text
     past: Sequence[tuple[Text, Corpus]]
     kept: Sequence[Text] = ()
+    others: Sequence[Text] = ()
     items: Sequence[Items] = ()
     carried: Sequence[Items] = ()
     message: str = ""
@@ -51,14 +53,16 @@ class Sources:
         """Keeps apart what is trained on and what is measured on, whatever text a document came with.
 
         In the order in which the line met them, a text holds out nothing that was trained on before it, and trains on
-        nothing that it or a text before it holds out: what was held out once stays so. A text that comes again is the
-        new one, or the past, not both.
+        nothing that it, a text before it or another branch holds out: what was held out once stays so. A text that
+        comes again is the new one, or the past, not both.
         """
         known = {text.digest for text, _ in self.past} | {self.new.digest}
         kept = sorted({t.digest: t for t in self.kept if t.digest not in known}.values(), key=lambda t: t.digest)
         met = [*self.past, *((text, text.train) for text in kept), (self.new, self.new.train)]
         candidates = keys([text.held for text, _ in met])
-        trained = held = np.empty(0, dtype=np.uint64)
+        trained = np.empty(0, dtype=np.uint64)
+        met_digests = {text.digest for text, _ in met}
+        held = keys([text.held for text in self.others if text.digest not in met_digests])
         apart, names = [], dict[str, str]()
         taken = {items.name for items in self.carried}
         for text, seen in met:
@@ -68,7 +72,7 @@ class Sources:
             trained = np.union1d(trained, np.intersect1d(keys([seen]), candidates))
             apart.append((replace(text, train=_without(text.train, held), held=own), seen))
             if text.digest not in names:
-                names[text.digest] = _free(text.name, taken | set(names.values()))
+                names[text.digest] = free_name(text.name, taken | set(names.values()))
         count = len(self.past)
         values = {
             "new": apart[-1][0],
@@ -107,7 +111,7 @@ class Sources:
                     f"the suite {items.name!r} has other items than the line's", do="Give its file another name"
                 )
             prints.add(items.fingerprint)
-            own = _free(items.name, {*self.names.values(), *questions})
+            own = free_name(items.name, {*self.names.values(), *questions})
             questions[own] = items if own == items.name else replace(items, name=own)
         return {**found, **questions}
 
@@ -152,7 +156,8 @@ def items_of(line: Line, refs: Mapping[str, Any]) -> Items:
     return Items(items=items, **raw)
 
 
-def _free(name: str, taken: Collection[str]) -> str:
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, with a number behind it if it is taken."""
     if name not in taken:
         return name
     return next(f"{name}-{i}" for i in range(2, len(taken) + 3) if f"{name}-{i}" not in taken)

@@ -88,6 +88,16 @@ def past(line: Line, base: Version) -> list[tuple[Text, Corpus]]:
     return [(text, text.train.select(seen[text.train.places])) for text, seen in found.values()]
 
 
+def elsewhere(line: Line, base: Version) -> list[Text]:
+    """The texts that versions outside the lineage of `base` were trained on, and it was not."""
+    own = lineage(line, base)
+    mine, others = (
+        {use.corpus for version in versions for use in version.corpora if use.role in ("new", "kept")}
+        for versions in (own, [v for v in line.versions() if v.id not in {o.id for o in own}])
+    )
+    return [Text.open(line, digest) for digest in sorted(others - mine)]
+
+
 def lineage(line: Line, version: Version) -> list[Version]:
     """The version and its ancestors by first parent, oldest first."""
     chain = [version]
@@ -132,6 +142,9 @@ def union(corpora: Sequence[Corpus]) -> Corpus:
 
 
 def _name(files: Sequence[str]) -> str:
-    """A short name for a text: its files', without suffixes."""
+    """A short name for a text: its files', without suffixes; their folder's where they are many."""
     names = list(dict.fromkeys(Path(file.rstrip("/")).stem for file in files))
+    folders = {Path(file).parent.name for file in files}
+    if len(names) > 3 and len(folders) == 1 and (folder := folders.pop()):
+        return folder
     return "+".join(names[:3]) + ("+…" if len(names) > 3 else "") if names else "text"

@@ -26,7 +26,7 @@ from regraft.core.plan import Plan
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
 from regraft.engine.estimate import seconds_per_row
-from regraft.engine.fit import Fitted, fit
+from regraft.engine.fit import Fitted, fit, rehearse
 from regraft.engine.processes import Processes
 from regraft.engine.training import Training
 from regraft.evidence.items import Items
@@ -130,9 +130,17 @@ class Update:
             return None
         return stored_reading(self.line, self.base, "after", name)
 
-    def estimate(self, data: Mapping[str, Rows], training: Training, *, times: int = 1) -> None:
-        """Says how long `times` fits will take, by a trial that leaves the model as it is; not of a run under way."""
+    def rehearse(self, plan: Plan, data: Mapping[str, Rows], training: Training, *, times: int = 1) -> None:
+        """Begins the plan's parts without a step, and says how long `times` fits will take, by a trial that leaves the
+        model as it is; not of a run under way.
+
+        Raises RegraftError for what a part cannot do here, and for a schedule that goes over its peak.
+        """
         seconds = None
+        factor = rehearse(self.model, plan, data, training, memory=self.memory)
+        if factor > 1 + 1e-9:
+            what = f"the schedule {plan.lr} raises the rate to {factor:g} times its peak"
+            raise RegraftError(what, where="schedule", do="Give one for learning rates")
         if not self.training and not self.processes.rank:
             each = seconds_per_row(self.model, next(iter(data.values())), training)
             seconds = times * training.steps * training.batch * each / self.processes.size
@@ -266,12 +274,7 @@ class Update:
         seal = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         done = self._done(folder / "done")
         if done is None:
-            try:
-                done = {"what": seal, "result": make(folder / "at")}
-            except torch.OutOfMemoryError as error:
-                why = str(error).splitlines()[0]
-                do = "Lower micro_tokens, and --restart"
-                raise RegraftError(f"out of memory: {why}", where=str(self.model.device), do=do) from error
+            done = {"what": seal, "result": make(folder / "at")}
             if self.processes.rank == 0:
                 checkpoint.save(folder / "done", 0, done)
         elif done["what"] != seal:
@@ -318,9 +321,10 @@ def chosen_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).tolist()
     except (RuntimeError, AssertionError) as error:  # torch has no other word for it
-        raise RegraftError(f"no such device: {str(error).splitlines()[0]}", where=f"--device {device}") from None
+        why = str(error).splitlines()[0][:160]
+        raise RegraftError(f"no such device: {why}", where=f"--device {device}") from None
     return device
 
 

@@ -154,7 +154,7 @@ def gather(line: Line, version: Version, policy: Policy | None = None) -> Report
         DamagedStore: something of it is not what was written.
     """
     policy = policy or Policy()
-    sides = readings.own(line, version)
+    sides = readings.of_update(line, version)
     new = _new_suites(line, version, sides)
     compared = verdict = None
     headline: tuple[str, ...] = (version.message, "nothing was measured: the gate has nothing to judge")

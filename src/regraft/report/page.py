@@ -127,7 +127,7 @@ def _said(value: float, unit: str) -> str:
 def _matrix(matrix: Matrix) -> dict[str, Any]:
     """The newest versions as columns; the caption says what is left out."""
     left_out = max(0, len(matrix.versions) - MOST_VERSIONS)
-    caption = "Each version of the lineage on each suite; in colour what changed from the version read before it"
+    caption = "Each version of the lineage on each suite; in colour how far it moved since the version before, untested"
     earlier = f" ({left_out} earlier versions are in the JSON)" if left_out else ""
     rows = [{"suite": row.suite, "unit": row.unit, "cells": _cells(row)[left_out:]} for row in matrix.rows]
     return {"versions": matrix.versions[left_out:], "caption": caption + earlier, "rows": rows}

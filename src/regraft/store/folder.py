@@ -44,7 +44,7 @@ def read_folder(
     The folder is checked before this returns: every shard is there, readable, and holds what the index says.
 
     Args:
-        trust_remote_code: keep the Python files that `auto_map` in config.json names. They are copied, not run.
+        trust_remote_code: keep the Python files at the top of the folder. They are copied, not run.
 
     Raises:
         RegraftError: no folder, no weights, weights in pickle alone, a missing shard or tensor, an index that
@@ -76,14 +76,24 @@ def list_files(
 
 
 def _remote_code(folder: Path) -> set[str]:
-    config = folder / "config.json"
-    named = _read_json(config).get("auto_map", {}) if config.is_file() else {}
-    entries = [entry for value in named.values() for entry in (value if isinstance(value, list) else [value]) if entry]
-    files = {inside(str(entry).rpartition("--")[2].split(".")[0] + ".py", config) for entry in entries}
-    for file in sorted(files):
-        if not (folder / file).is_file():
-            raise RegraftError(f"auto_map names {file}, which is not in the folder", where=config)
+    """The Python files at the top of a folder. RegraftError if an `auto_map` names one that is not among them."""
+    files = {file.name for file in folder.glob("*.py") if file.is_file()}
+    for place in (folder / "config.json", folder / "tokenizer_config.json"):
+        named = _read_json(place).get("auto_map") if place.is_file() else None
+        for entry in _flat(named):
+            file = inside(entry.rpartition("--")[2].split(".")[0] + ".py", place)
+            if file not in files:
+                raise RegraftError(f"auto_map names {file}, which is not at the top of the folder", where=place)
     return files
+
+
+def _flat(named: object) -> Iterator[str]:
+    """The classes that an `auto_map` names: a map or a list, of names or of lists of them, any of them null."""
+    if isinstance(named, dict | list):
+        for entry in named.values() if isinstance(named, dict) else named:
+            yield from _flat(entry)
+    elif named is not None:
+        yield str(named)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

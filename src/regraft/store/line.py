@@ -310,11 +310,16 @@ class Line:
 
     def point(self, name: str, version: Ref, why: str = "") -> Version:
         """Promote: let the pointer `name` ("released") name a version; its earlier targets stay in `events`."""
+        self.check_pointer(name)
+        return self._move("promote", name, version, why)
+
+    @staticmethod
+    def check_pointer(name: str) -> None:
+        """Raises RegraftError for a name that a pointer cannot have."""
         taken = re.fullmatch(r"head|latest|v[0-9]+|[0-9a-f]{4,}", name)
         if taken or not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,63}", name):
             what = f"{name!r} cannot name a pointer"
             raise RegraftError(what, do="Use letters, digits, '.', '_', '-'; not head, latest, v1 or an id")
-        return self._move("promote", name, version, why)
 
     def rollback(self, to: Ref, why: str = "") -> Version:
         """Move head to an earlier version (or any other): the next update builds there. Nothing is deleted."""
@@ -520,8 +525,16 @@ class Line:
 
     def finished_runs(self) -> list[str]:
         """Runs whose version stands but whose folder is still there: the writer was killed in between."""
-        done = {run for (run,) in self.ledger.read().execute("SELECT run FROM events WHERE run IS NOT NULL")}
+        done = self._done_runs()
         return [run for run in self.runs() if run in done]
+
+    def fresh_run(self, run: str) -> str:
+        """The name, with a number behind it if a run of that name was finished before."""
+        done = self._done_runs()
+        return next(name for i in range(len(done) + 1) if (name := f"{run}.{i + 1}" if i else run) not in done)
+
+    def _done_runs(self) -> set[str]:
+        return {run for (run,) in self.ledger.read().execute("SELECT run FROM events WHERE run IS NOT NULL")}
 
     def remove_run(self, run: str) -> None:
         """Remove a run's folder, at once for every reader; nothing if there is none."""
