@@ -87,12 +87,11 @@ def live(
     for i, task in enumerate(scenario.tasks):
         rows = task.train
         share = sum(f.share for f in strategy.plan.feeds if isinstance(f.share, float | int))
-        held = share if i else 0.0
         plan = Plan((Feed("new", shuffled()),)) + strategy.plan + Plan(losses=strategy.labels or (Weighted(nll()),))
         setting = replace(
             training,
             steps=max(1, round(epochs * rows.count / training.batch)),
-            batch=round(training.batch / (1 - held)),
+            batch=round(training.batch / (1 - share)),
             seed=training.seed + i,
         )
         done = fit(model, plan, {"new": rows}, setting, memory={**memory, "classes": known}, meter=meter)

@@ -83,9 +83,11 @@ class _Reservoir(Stateful):
         drawn = (torch.rand(len(names), generator=self.dice, dtype=torch.float64) * (number + 1)).long()
         same = (names[:, None] == self.own) & (names[:, None] >= 0)
         known = same.any(1)
-        fresh = (~known).nonzero()[:, 0]
+        # Of a row that comes twice in one batch, the last occurrence is kept or not.
+        again = ((names[:, None] == names) & (names[:, None] >= 0)).triu(1).any(1)
+        fresh = (~known & ~again).nonzero()[:, 0]
         places = torch.where(known, same.int().argmax(1) if filled else drawn, drawn)
-        kept = drawn < size
+        kept = (drawn < size) & ~again
         places[fresh[: size - filled]] = torch.arange(filled, min(size, filled + len(fresh)))
         kept[fresh[: size - filled]] = True
         chosen = kept.nonzero()[:, 0]
