@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from regraft import cli
 from regraft.store import Line
 
 FRUIT = "apple pear plum fig lime red ripe sweet"
@@ -41,28 +39,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         line, _ = adopt(str(folder / "model"), folder / "line")
         run(line, Request(str(line.path), [str(folder / "fruit.jsonl")], knobs, unprotected=True), quiet=True)
     return folder
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
-
-    def command(*words: str, code: int = 0) -> tuple[str, str]:
-        from regraft.cli import live
-
-        for console in (live.out, live.err):
-            monkeypatch.setattr(console, "_file", None)
-            monkeypatch.setattr(console, "_width", 100)
-        monkeypatch.setattr(sys, "argv", ["regraft", *words])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capfd.readouterr()
-        assert left.value.code == code, out + err
-        return out, err
-
-    return command
 
 
 def test_what_is_measured_later_is_compared_and_judged(run: Run) -> None:
