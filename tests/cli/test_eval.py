@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from regraft import cli
 from regraft.store import Line
 
 FRUIT = "apple pear plum fig lime red ripe sweet"
@@ -41,28 +39,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         line, _ = adopt(str(folder / "model"), folder / "line")
         run(line, Request(str(line.path), [str(folder / "fruit.jsonl")], knobs, unprotected=True), quiet=True)
     return folder
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
-
-    def command(*words: str, code: int = 0) -> tuple[str, str]:
-        from regraft.cli import live
-
-        for console in (live.out, live.err):
-            monkeypatch.setattr(console, "_file", None)
-            monkeypatch.setattr(console, "_width", 100)
-        monkeypatch.setattr(sys, "argv", ["regraft", *words])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capfd.readouterr()
-        assert left.value.code == code, out + err
-        return out, err
-
-    return command
 
 
 def test_what_is_measured_later_is_compared_and_judged(run: Run) -> None:
@@ -181,3 +157,41 @@ def test_memory_that_runs_out_is_one_line(run: Run, monkeypatch: pytest.MonkeyPa
     _, err = run("learn", "line", "--data", "exam.jsonl", "--set", "tokens=640", code=2)
     assert err.splitlines()[-1].startswith(said)
     assert Line.open("line").runs() == []
+
+
+def test_show_tells_what_was_measured_and_when(run: Run) -> None:
+    run("eval", "line", "v2", "--suite", "quiz.jsonl")
+    said = run("show", "line", "v2")[0]
+    assert [line.split()[-1] for line in said.splitlines() if line.startswith(("fruit", "quiz"))] == ["update", "later"]
+    assert "measured on nothing" in run("show", "line", "v1")[0]
+
+
+def test_a_dry_run_of_gc_counts_what_would_be_dropped(run: Run) -> None:
+    run("rollback", "line", "v1")
+    would, _ = run("gc", "line", "--drop", "v2", "--dry-run")
+    did, _ = run("gc", "line", "--drop", "v2")
+    assert would.splitlines()[-1].removeprefix("would remove ") == did.splitlines()[-1].removeprefix("removed ")
+    assert "needed by pointer 'head'" in run("gc", "line", "--drop", "v1", "--dry-run", code=2)[1]
+
+
+def test_a_row_is_found_by_the_id_it_had_of_its_own(run: Run) -> None:
+    rows = [{"text": f"apple pear {i} plum", "id": f"doc{i}"} for i in range(100)]
+    Path("named.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("learn", "line", "--data", "named.jsonl", "--set", "tokens=4096")
+    trained = {use.row: use for use in Line.open("line").rows_of("head", inherited=False)}
+    assert any("named.jsonl" in run("show", "line", "--row", f"doc{i}")[0] for i in range(3))
+    assert trained
+    assert "no row of this line is called 'doc999'" in run("show", "line", "--row", "doc999", code=2)[1]
+
+
+def test_equal_questions_are_asked_once(run: Run) -> None:
+    Path("twice.jsonl").write_text(Path("quiz.jsonl").read_text() * 2)
+    out, err = run("eval", "line", "--suite", "twice.jsonl", "--json")
+    assert json.loads(out)[0]["items"] == 16
+    assert "twice: skipped 16: a copy of another question" in err
+
+
+def test_a_key_that_comes_twice_in_a_recipe(run: Run) -> None:
+    Path("recipe.yaml").write_text("lr: 0.001\nlr: 0.005\n")
+    _, err = run("learn", "line", "--data", "fruit.jsonl", "--recipe", "recipe.yaml", code=2)
+    assert "recipe.yaml: key 'lr' comes twice" in err

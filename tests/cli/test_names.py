@@ -6,14 +6,12 @@ import json
 import os
 import random
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from regraft import cli
 from regraft.core.errors import RegraftError
 from regraft.core.names import regular_file, shown, utf8_name, utf8_text
 from regraft.data.read import documents
@@ -50,28 +48,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         knobs = {"tokens": 1024, "batch_tokens": 512}
         run(line, Request(str(line.path), [TEXT], knobs, suites=[QUIZ], message=SAID, unprotected=True), quiet=True)
     return folder
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
-
-    def command(*words: str, code: int = 0) -> tuple[str, str]:
-        from regraft.cli import live
-
-        for console in (live.out, live.err):
-            monkeypatch.setattr(console, "_file", None)
-            monkeypatch.setattr(console, "_width", 200)
-        monkeypatch.setattr(sys, "argv", ["regraft", *words])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capfd.readouterr()
-        assert left.value.code == code, out + err
-        return out, err
-
-    return command
 
 
 def one_line(message: str) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from regraft.core.errors import RegraftError
+
 app = typer.Typer(
     name="regraft",
     help="Keep trained models current: learn the new, keep the old, measure both, roll back.\n\n"
@@ -226,6 +228,8 @@ def evaluate(
     from regraft.evidence.lm_eval import LmEvalTasks
     from regraft.recipes.readings import Suites
 
+    if tasks is None and (limit, shots, metric, chat, task_folder) != (None, None, None, False, None):
+        raise RegraftError("there is no task to set anything for", where="--limit, --shots, ...", do="Name it: --tasks")
     names = tuple(filter(None, (tasks or "").split(",")))
     folder = None if task_folder is None else str(task_folder)
     harness = None if tasks is None else LmEvalTasks(names, limit, shots, metric, chat, folder)

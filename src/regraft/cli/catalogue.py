@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from regraft.cli.live import err, out
@@ -45,8 +46,19 @@ def _card(facts: dict[str, Any], as_json: bool) -> None:
         out.print(f"knob      {knob['name']}: {knob['type']} = {knob['default']}")
     out.print(f"standing  {facts['standing']}")
     measured = facts["measured"] or {}
-    for test in measured.get("tests", []):
-        out.print(f"          {json.dumps(test)}")
+    if not measured:
+        return
+    out.print(f"\n{measured['says']}\n{measured['setting']}; seeds {', '.join(map(str, measured['seeds']))}\n")
+    table = plain_table("score", "better", "than", "by", "asked", "verdict")
+    for test in measured["tests"]:
+        names = (test["score"], test["better"], test["than"])
+        table.add_row(*names, f"{test['gap']:.4g}", f"{test['margin']:.4g}", test["verdict"])
+    out.print(table)
+    scores = sorted({score for found in measured["scores"].values() for score in found})
+    table = plain_table("arm", *scores)
+    for arm, found in measured["scores"].items():
+        table.add_row(arm, *(f"{fmean(found[s]):.4g}" if s in found else "" for s in scores))
+    out.print(table)
 
 
 def run_claims(names: list[str], jobs: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import typer
 from regraft.cli import runs
 from regraft.cli.live import err, out
 from regraft.cli.tables import plain_table
-from regraft.core.errors import DamagedStore
+from regraft.core.errors import DamagedStore, RegraftError
 from regraft.core.names import utf8_text
 from regraft.store import Line, Version
 
@@ -58,8 +59,23 @@ def show(path: Path, ref: str, rows: int | None, row: str | None) -> None:
         if not name.startswith(("evidence/", "suite/")):
             table.add_row(name, str(len(refs)), f"{sum(r.bytes for r in refs.values()) / 2**20:.1f}")
     out.print(table)
-    own = line.disk().own.get(version.id, 0)
-    out.print(f"own on disk: {own / 2**20:.1f} MiB;  suites: {', '.join(evidence.get('after', {})) or 'none'}")
+    _measured(line, version)
+    out.print(f"own on disk: {line.disk().own.get(version.id, 0) / 2**20:.1f} MiB")
+
+
+def _measured(line: Line, version: Version) -> None:
+    """What a version was measured on, in its own update and later."""
+    evidence: Any = version.evidence or {}
+    found = [(header, "in its update") for header in evidence.get("after", {}).values()]
+    notes = [line.json(digest) for name, digest in line.notes(version).items() if name.startswith("reading/")]
+    found += [(note, "later") for note in notes]
+    if not found:
+        out.print("measured on nothing: see `regraft eval`")
+        return
+    table = plain_table("suite", "items", "mean", "unit", "measured")
+    for header, when in found:
+        table.add_row(header["suite"], str(len(header["ids"])), f"{header['mean']:.4f}", header["unit"], when)
+    out.print(table)
 
 
 def _rows(line: Line, version: Version, limit: int) -> None:
@@ -72,7 +88,7 @@ def _rows(line: Line, version: Version, limit: int) -> None:
 
 def _touched_by(line: Line, row: str) -> None:
     names = {v.id: v.name for v in line.versions()}
-    touches = line.versions_of(row)
+    touches = [touch for each in _row_ids(line, row) for touch in line.versions_of(each)]
     if not touches:
         out.print(f"no version was touched by a row {row}")
         return
@@ -81,6 +97,20 @@ def _touched_by(line: Line, row: str) -> None:
         how = "through an ancestor" if t.inherited else "directly"
         table.add_row(names.get(t.version, t.version[:8]), t.row, t.file, str(t.line), t.role, how)
     out.print(table)
+
+
+def _row_ids(line: Line, row: str) -> list[str]:
+    """The row's id as it is given, or the ids of the rows whose files call them so."""
+    if re.fullmatch(r"[0-9A-Fa-f]{4,32}", row):
+        return [row]
+    from regraft.data.corpus import Corpus
+
+    corpora = [Corpus.open(line.corpus(digest), line.file, verify=False) for digest in line.corpora()]
+    named = {i: None for c in corpora for i, name in zip(c.row_ids, c.names, strict=True) if name == row}
+    if not named:
+        do = "Give 4 to 32 hexadecimal digits of its id, or its own `id`"
+        raise RegraftError(f"no row of this line is called {row!r}", where=line.path, do=do)
+    return list(named)
 
 
 def rollback(path: Path, to: str, name: str, why: str) -> None:
@@ -111,14 +141,16 @@ def verify(path: Path) -> None:
 def gc(path: Path, drop: list[str], dry_run: bool) -> None:
     line = Line.open(path)
     with line.writing():
-        for ref in drop:
-            version = line.version(ref)
+        condemned: list[str] = []
+        for version in map(line.version, drop):
             if dry_run:
+                line.check_drop(version, but=condemned)
+                condemned.append(version.id)
                 out.print(f"would forget {version.name} {version.message}")
             else:
                 line.drop(version)
                 out.print(f"forgot {version.name} {version.message}")
-        report = line.gc(dry_run=dry_run)
+        report = line.gc(dry_run=dry_run, dropped=condemned)
     verb = "would remove" if dry_run else "removed"
     out.print(
         f"{verb} {len(report.removed)} files and folders, {report.bytes / 2**20:.1f} MiB; {report.kept} files stay"

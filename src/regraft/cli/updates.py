@@ -15,6 +15,7 @@ from regraft.cli import runs
 from regraft.cli.live import Live, err, out
 from regraft.core.errors import Diverged, Interrupted, RegraftError
 from regraft.core.memory import one_clear_memory_error
+from regraft.core.names import utf8_text
 from regraft.store import Line, Version
 from regraft.store.documents import canonical
 
@@ -171,6 +172,7 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
     from regraft.recipes.update import load_context, load_tokenizer
 
     _check_asked(request)
+    utf8_text(request.message, "-m")
     base = line.version(request.base)
     past = texts.past(line, base)
     if not request.keep and not request.unprotected and not past:

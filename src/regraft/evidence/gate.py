@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -23,6 +23,7 @@ import yaml
 
 from regraft.core.errors import RegraftError, nearest
 from regraft.core.names import regular_file
+from regraft.core.written import Repeated, from_json, from_yaml
 from regraft.evidence.compare import cannot_gain, cannot_lose, dice, net_flips
 from regraft.evidence.readings import Paired, Reading, pair
 from regraft.numerics.paired import Estimate, NetRate, Rate, holm, items_needed, mean_difference
@@ -165,7 +166,7 @@ class Policy:
         regular_file(path)
         try:
             text = path.read_text(encoding="utf-8")
-            given = json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else _yaml(text)
+            given = from_json(text) if path.suffix == ".json" else from_yaml(text)
         except OSError as wrong:
             raise RegraftError(f"cannot be read ({wrong.strerror})", where=path) from None
         except UnicodeDecodeError:
@@ -177,7 +178,7 @@ class Policy:
             alias = wrong.context == "while scanning an alias"
             do = 'Write the key * in quotes: "*"' if alias else ""
             raise RegraftError(f"is not YAML: {wrong.problem}", where=f"{path}{line}", do=do) from None
-        except (yaml.YAMLError, _Repeated) as wrong:
+        except (yaml.YAMLError, Repeated) as wrong:
             raise RegraftError(str(wrong), where=path) from None
         return cls.parse(given, where=str(path))
 
@@ -338,7 +339,7 @@ def _flip_question(both: Paired, limit: float, *, named: bool) -> Iterator[_Ques
 
 def _unmeasured(name: str, before: Mapping[str, Reading], after: Mapping[str, Reading]) -> RuleVerdict:
     if name in before or name in after:
-        reason = f"measured only {'before' if name in before else 'after'}: measure both versions"
+        reason = f"measured only {'before' if name in before else 'after'}: measure both with `regraft eval`"
     else:
         reason = f"not measured{nearest(name, {**before, **after})}"
     return _blocked(name, "measured", 0, reason)
@@ -439,29 +440,3 @@ def _names(given: object, *, where: str) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise RegraftError(f"{given!r} is not a list of suites", where=where)
     return tuple(given)
-
-
-class _Repeated(ValueError):
-    """A key comes twice in one table."""
-
-
-def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    table: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in table:
-            raise _Repeated(f"key {key!r} comes twice")
-        table[key] = value
-    return table
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Safe YAML in which no key silently overwrites another."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        _unique([(key, None) for key in keys if isinstance(key, Hashable)])
-        return super().construct_mapping(node, deep)
-
-
-def _yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_UniqueKeys)

@@ -27,6 +27,7 @@ NORMALISE: tuple[Normalise, ...] = ("none", "tokens", "bytes")
 
 LISTED = 20  # skipped items that are listed; all of them are counted
 UNREADABLE = "too long for the model's context, or a choice without a token of its own"
+COPY = "a copy of another question"
 
 _PREVIEW_CHARACTERS = 160
 _FIELDS = "`prompt`, `choices` and `answer`, or `prompt` and `answer`"
@@ -142,6 +143,9 @@ class Items:
         for where, row in rows:
             try:
                 item = _item(row, where)
+                if item.id in items and "id" not in (row if isinstance(row, Mapping) else ()):
+                    skipped[COPY] += 1
+                    continue
                 _fits(item, items)
             except BadRow as problem:
                 if not skip_bad:

@@ -26,7 +26,7 @@ def adopt(model: str, line: Path, *, trust_remote_code: bool = False, message: s
     from regraft.models.base import not_finite
     from regraft.models.causal import CausalLM
 
-    folder = local_folder(model)
+    folder = local_folder(model, trust_remote_code=trust_remote_code)
     files, tensors = read_folder(folder, trust_remote_code=trust_remote_code)
     weights = dict(tensors)
     contents = {name: path.read_bytes() for name, path in files.items()}
@@ -49,7 +49,9 @@ def check_same(model: str, line: Line, *, trust_remote_code: bool = False) -> No
     versions = line.versions()
     if not versions:
         return
-    files, tensors = read_folder(local_folder(model), trust_remote_code=trust_remote_code)
+    files, tensors = read_folder(
+        local_folder(model, trust_remote_code=trust_remote_code), trust_remote_code=trust_remote_code
+    )
     config = "config.json"
     if config not in files or files[config].read_bytes() != line.bytes(versions[0].files[config]):
         other = config
@@ -78,8 +80,8 @@ def _empty_line(place: Path) -> Line:
     return Line.create(place, about={"family": "causal language model"})
 
 
-def local_folder(model: str) -> Path:
-    """The folder of a model: as it is, or fetched from the hub by name."""
+def local_folder(model: str, *, trust_remote_code: bool = False) -> Path:
+    """The folder of a model: as it is, or fetched from the hub by name, its Python files only if they are trusted."""
     path = Path(model)
     if path.is_dir():
         return path
@@ -91,7 +93,7 @@ def local_folder(model: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(model, allow_patterns=_WANTED))
+        return Path(snapshot_download(model, allow_patterns=[*_WANTED, *(["*.py"] if trust_remote_code else [])]))
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         offline = "HF_HUB_OFFLINE" in os.environ or not isinstance(error, HfHubHTTPError)
         why = "the hub cannot be reached" if offline else str(error).splitlines()[0]

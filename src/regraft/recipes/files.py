@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from regraft.core.errors import RegraftError, nearest
 from regraft.core.names import regular_file
+from regraft.core.written import Repeated, from_yaml
 from regraft.recipes.learn import learn
 
 
@@ -38,11 +39,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text; RegraftError with line and column if it is none."""
     try:
-        return yaml.safe_load(text)
+        return from_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
         raise RegraftError(f"not YAML: {error.problem or error.context}", where=place) from None
+    except Repeated as error:
+        raise RegraftError(str(error), where=where) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RegraftError(f"not YAML: {error}", where=where) from None
 

@@ -112,6 +112,8 @@ def measure(
             hears.notice(f"{suite.name}: skipped {count}: {why}")
         hears.stage(f"measuring {suite.name} ({version.name})")
         found.append(suite.measure(model))
+        for why, count in suite.left_out(found[-1]).items() if isinstance(suite, Items) else ():
+            hears.notice(f"{suite.name}: left out {count}: {why}")
     if suites.tasks is not None:
         hears.stage(f"measuring {', '.join(suites.tasks.names)} ({version.name})")
         found += suites.tasks.measure(model).values()
@@ -119,6 +121,7 @@ def measure(
         header, arrays = reading.to_parts()
         documents[f"{_READING}{reading.fingerprint}"] = {
             **header,
+            "mean": reading.mean,
             "arrays": {name: values.tolist() for name, values in arrays.items()},
         }
     line.note(version, documents, "measured on " + ", ".join(reading.suite for reading in found))

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,9 +82,8 @@ def _may_be_document(path: Path) -> bool:
         return file.read(1) in (b"{", b"[") and path.stat().st_size <= _LARGEST_DOCUMENT
 
 
-def _roots(line: Line) -> set[str]:
+def _roots(line: Line, versions: Sequence[Version]) -> set[str]:
     """The versions, what was noted of them, and what unfinished runs mention."""
-    versions = line.versions()
     roots = {version.id for version in versions}.union(*(line.notes(version).values() for version in versions))
     finished = line.finished_runs()
     for run in line.runs():
@@ -155,7 +154,7 @@ def verify(line: Line, deep: bool, progress: Progress | None) -> VerifyReport:
     leftover = _strangers(line)
     if not damaged:
         try:
-            needed = _Graph(line).reach(_roots(line))
+            needed = _Graph(line).reach(_roots(line, versions))
             leftover += [path for digest, path in present.items() if digest not in needed]
         except DamagedStore as error:
             note(error)
@@ -172,10 +171,11 @@ def _with_progress(files: dict[str, Path], progress: Progress | None) -> Iterato
             progress(done, total)
 
 
-def collect(line: Line, dry_run: bool) -> GcReport:
+def collect(line: Line, dry_run: bool, dropped: Collection[str]) -> GcReport:
     """See `Line.gc`; the caller holds the lock."""
     graph = _Graph(line)
-    needed = graph.reach(_roots(line)).union(*(_named(line, version) for version in line.versions()))
+    versions = [version for version in line.versions() if version.id not in dropped]
+    needed = graph.reach(_roots(line, versions)).union(*(_named(line, version) for version in versions))
     condemned = [path for digest, path in graph.present.items() if digest not in needed]
     condemned += [path for path in _strangers(line) if is_aside(path)]
     condemned += [line.run_dir(run) for run in line.finished_runs()]

@@ -16,13 +16,14 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from regraft.core.errors import DamagedStore, RegraftError
+from regraft.core.names import utf8_text
 from regraft.store import ledger as book
 from regraft.store import lock
 from regraft.store.blobs import Blobs
@@ -243,6 +244,7 @@ class Line:
         """The version that `ref` names; an error lists what is near."""
         image = self.ledger.read()
         name = ref.id if isinstance(ref, Version) else ref
+        utf8_text(name, "version")
         if name == "latest":
             row = image.execute("SELECT id FROM versions ORDER BY number DESC LIMIT 1").fetchone()
         elif match := re.fullmatch(r"v([0-9]{1,15})", name):
@@ -362,16 +364,8 @@ class Line:
         """Forget a version; what only it needs goes at the next `gc`. Refused while a pointer or a child needs it."""
         with self.writing():
             found = self.version(version)
+            self.check_drop(found)
             with self.ledger.transaction() as image:
-                names = image.execute("SELECT name FROM pointers WHERE version = ? ORDER BY name", (found.id,))
-                children = image.execute(
-                    "SELECT number FROM parents JOIN versions ON child = id WHERE parent = ? ORDER BY number",
-                    (found.id,),
-                )
-                needs = [f"pointer {name!r}" for (name,) in names] + [f"its child v{number}" for (number,) in children]
-                if needs:
-                    what = f"{found.name} is needed by {', '.join(needs)}"
-                    raise RegraftError(what, where=self.path, do="Move the pointer or drop the child first")
                 for table, column in (
                     ("versions", "id"),
                     ("parents", "child"),
@@ -380,6 +374,16 @@ class Line:
                 ):
                     image.execute(f"DELETE FROM {table} WHERE {column} = ?", (found.id,))
                 book.record(image, "drop", old=found.id, why=why)
+
+    def check_drop(self, version: Ref, but: Collection[str] = ()) -> None:
+        """Raises RegraftError for a version that a pointer or a child needs; children among the ids `but` aside."""
+        found, image = self.version(version), self.ledger.read()
+        names = image.execute("SELECT name FROM pointers WHERE version = ? ORDER BY name", (found.id,))
+        query = "SELECT number, id FROM parents JOIN versions ON child = id WHERE parent = ? ORDER BY number"
+        children = [f"its child v{n}" for n, identity in image.execute(query, (found.id,)) if identity not in but]
+        if needs := [f"pointer {name!r}" for (name,) in names] + children:
+            what = f"{found.name} is needed by {', '.join(needs)}"
+            raise RegraftError(what, where=self.path, do="Move the pointer or drop the child first")
 
     def note(self, version: Ref, documents: Mapping[str, JSON], why: str = "") -> None:
         """Keep what was found out of a version after it was made, by name; the version stays as it is. A name that is
@@ -489,11 +493,14 @@ class Line:
 
         return verify(self, deep, progress)
 
-    def gc(self, dry_run: bool = False) -> GcReport:
+    def gc(self, dry_run: bool = False, *, dropped: Collection[str] = ()) -> GcReport:
         """Remove what no version and no unfinished run needs: debris of killed writers, files of dropped versions,
         corpora without a user, folders of finished runs.
 
         A run needs every digest that stands in a *.json file of its folder, and what those documents name in turn.
+
+        Args:
+            dropped: in a dry run, ids of versions that would be dropped before.
 
         Raises:
             DamagedStore: a manifest cannot be read, so what it needs is unknown; nothing is removed.
@@ -501,7 +508,7 @@ class Line:
         from regraft.store.care import collect
 
         with self.writing():
-            return collect(self, dry_run)
+            return collect(self, dry_run, dropped if dry_run else ())
 
     def disk(self) -> DiskUse:
         """How many bytes the line takes, and how many each version has to itself."""
