@@ -26,7 +26,9 @@ from regraft.engine.fit import fit
 from regraft.engine.processes import Processes
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
+from regraft.parts.losses.distil import distil as answers
 from regraft.parts.losses.nll import nll
+from regraft.parts.samplers.reservoir import reservoir
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.schedules.infinite import infinite
 
@@ -227,6 +229,13 @@ CASES: dict[str, tuple[Plan, dict[str, Any]]] = {
     ),
     "schemas": (Plan(feeds=REPLAY.feeds, losses=(Weighted(nll(), on=("new",)), Weighted(distil(), 0.5))), {}),
     "observes": (Plan(feeds=(Feed("new", hardest("new")), *REPLAY.feeds[1:]), losses=PLAIN.losses), {"batch": 9}),
+    "remembers": (
+        Plan(
+            feeds=(*PLAIN.feeds, Feed("memory", reservoir(5, keep=("logits",)), 0.5)),
+            losses=(Weighted(nll()), Weighted(answers(of="logits", by="mse"), 0.5, ("memory",))),
+        ),
+        {"micro_batch": 3},
+    ),
     "penalty": (PLAIN + Plan(penalties=(Weighted(near_start(), 0.3),)), {}),
     "frozen": (PLAIN + Plan(trainables=(freeze(),)), {"knobs": {"weight_decay": 0.1}}),
     "gradients": (REPLAY + Plan(gradients=(against_old(), average())), {"micro_batch": 3}),

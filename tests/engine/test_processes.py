@@ -37,6 +37,7 @@ EQUAL = [
     "on",
     "schemas",
     "observes",
+    "remembers",
     "penalty",
     "frozen",
     "gradients",

@@ -237,6 +237,7 @@ class _Run:
         self.drawn: list[tuple[str, Rows]] = []
         self.parts: dict[Any, tuple[str, Any]] = {}
         self.observers: list[Observes] = []
+        self.wanted: list[str] = []
         self.precision: AbstractContextManager[Any] = nullcontext()
         if training.precision == "bfloat16":
             self.precision = torch.autocast(model.device.type, torch.bfloat16)
@@ -259,7 +260,7 @@ class _Run:
         self.lr: ScheduleRun | None = None if plan.lr is None else self.begin(plan.lr)
         self.master = self.lr.master_step(training.steps) if isinstance(self.lr, Branches) else -1
         self.observers = [run for _, run in self.parts.values() if isinstance(run, Observes)]
-        self.wanted: list[str] = sorted({n for run in self.observers if isinstance(run, Wants) for n in run.wants})
+        self.wanted = sorted({n for run in self.observers if isinstance(run, Wants) for n in run.wants})
         if processes.size > 1:
             self._spread(processes)
         self.optimizer = make_optimizer(training, self.moving, self.factors)
@@ -415,7 +416,7 @@ class _Run:
             for run, knob in self.penalties:
                 if (strength := self._value(knob)) and (value := run.penalty(weights)).requires_grad:
                     (strength * value).backward()
-        return self._outcomes(heard, [t for t, _ in terms]) if self.observers else []
+        return self._outcomes(heard, [t for t, _ in terms]) if self.observers and listen else []
 
     def _fill(self, drawn: Drawn, losses: Sequence[tuple[_Term, float]], listen: bool) -> Heard:
         """Fills the gradients with those of the losses; each row's values by feed and loss, if anybody observes."""
@@ -437,9 +438,9 @@ class _Run:
                         bill = share if bill is None else bill + share
                         if listen:
                             term.means.add(values, weight, spans)
-                        for feed, a, b in spans if self.observers else ():
+                        for feed, a, b in spans if self.observers and listen else ():
                             heard.setdefault((feed, term.name), []).append(values.detach()[a:b])
-                for name in self.wanted:
+                for name in self.wanted if listen else ():
                     if (output := getattr(views[i][0].out, name)) is None:
                         raise RegraftError(f"a part wants the model's {name}, which it does not give")
                     for feed, a, b in views[i][1]:
