@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -323,8 +324,24 @@ def test_a_strategy_lives_through_a_stream() -> None:
     assert lived.fitted[-1].memory["classes"].tolist() == [0, 1, 2, 3]
     again = live(network(), scenario, memory + held, training, epochs=2)
     assert (again.accuracy == lived.accuracy).all()
+    for share in (None, 1.0):
+        with pytest.raises(RegraftError, match="Give each a number, under 1 together"):
+            live(network(), scenario, Strategy(Plan(feeds=(Feed("memory", reservoir(9), share),))), training)
     by_labels = Strategy(labels=(Weighted(asymmetric(), 1.0, ("new",)),))
     with pytest.raises(Clash, match="both strategies say how labels are learned"):
         by_labels + Strategy(labels=(Weighted(nll(), 0.5),))
     with pytest.raises(Clash, match="both plans have a feed 'memory'"):
         memory + memory
+
+
+def test_the_example_in_the_docs_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "continual.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0].replace("epochs=20", "epochs=1")
+    torch.manual_seed(0)
+    shelf: dict[str, Any] = {
+        "train": Rows({"x": torch.randn(80, WIDTH), "y": torch.arange(80) % 10}),
+        "test": Rows({"x": torch.randn(20, WIDTH), "y": torch.arange(20) % 10}),
+        "network": nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Linear(8, 10)),
+    }
+    exec(code, shelf)
+    assert shelf["lived"].accuracy.shape == (6, 5)

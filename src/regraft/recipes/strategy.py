@@ -1,9 +1,9 @@
-"""A strategy carries a model through a stream of tasks: one plan, made for every task anew, and what comes after it.
+"""A strategy carries a model through a stream of tasks: one plan, begun anew for every task.
 
-    for each task:   fit(base plan + strategy's plan)  ->  edits of the weights  ->  every task is tested
+    for each task:   fit(new rows + the strategy's plan)  ->  every task is tested
 
-What its parts leave in memory reaches the next task; so do the classes that were learned (`classes`). A row of new text
-is read as often under every strategy: rows of memory come on top, as `Feed.share` of a larger batch.
+What its parts leave in memory reaches the next task; so do the classes that were learned (`classes`). A new row is read
+as often under every strategy: rows of memory come on top, as `Feed.share` of a larger batch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from regraft.core.errors import Clash
-from regraft.core.parts import Edit
+from regraft.core.errors import Clash, RegraftError
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.data.scenario import Scenario
 from regraft.engine.fit import Fitted, Meter, fit
@@ -28,6 +27,9 @@ from regraft.parts.metrics.ability_matrix import AbilityMatrix
 from regraft.parts.samplers.shuffled import shuffled
 
 
+TESTED_ROWS = 4096
+
+
 @dataclass(frozen=True)
 class Strategy:
     """How to learn each task of a stream.
@@ -35,18 +37,16 @@ class Strategy:
     Attributes:
         plan: what is added to plain training on the task's rows.
         labels: what is learned from labels, if not the cross-entropy of all rows alike.
-        edits: what changes the weights after each task, in order.
     """
 
     plan: Plan = field(default_factory=Plan)
     labels: tuple[Weighted, ...] = ()
-    edits: tuple[Edit, ...] = ()
 
     def __add__(self, other: Strategy) -> Strategy:
         if self.labels and other.labels and self.labels != other.labels:
             said = " and ".join(str([str(w.part) for w in s.labels]) for s in (self, other))
             raise Clash(f"both strategies say how labels are learned: {said}", do="Keep one")
-        return Strategy(self.plan + other.plan, self.labels or other.labels, self.edits + other.edits)
+        return Strategy(self.plan + other.plan, self.labels or other.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,19 +79,24 @@ def live(
     """Learns the tasks of a scenario in order; `model` ends as it is after the last.
 
     `training.batch` counts new rows; its `steps` are set by `epochs` and the task's rows.
+
+    Raises RegraftError for feeds that leave no room for new rows, or whose share is not a number.
     """
+    shares = [feed.share for feed in strategy.plan.feeds]
+    fixed = [share for share in shares if isinstance(share, float | int)]
+    if len(fixed) < len(shares) or sum(fixed) >= 1:
+        raise RegraftError(f"the strategy's feeds have the shares {shares}", do="Give each a number, under 1 together")
     memory: Mapping[str, Any] = {}
     known = torch.empty(0, dtype=torch.long)
     accuracies = [tested(model, scenario)]
     fitted = []
     for i, task in enumerate(scenario.tasks):
         rows = task.train
-        share = sum(f.share for f in strategy.plan.feeds if isinstance(f.share, float | int))
         plan = Plan((Feed("new", shuffled()),)) + strategy.plan + Plan(losses=strategy.labels or (Weighted(nll()),))
         setting = replace(
             training,
             steps=max(1, round(epochs * rows.count / training.batch)),
-            batch=round(training.batch / (1 - share)),
+            batch=round(training.batch / (1 - sum(fixed))),
             seed=training.seed + i,
         )
         done = fit(model, plan, {"new": rows}, setting, memory={**memory, "classes": known}, meter=meter)
@@ -109,7 +114,7 @@ def tested(model: Classifier, scenario: Scenario) -> list[float]:
     model.module.eval()
     found = []
     for task in scenario.tasks:
-        logits = model.module(task.test["x"].to(model.device))
+        logits = torch.cat([model.module(chunk["x"].to(model.device)) for chunk in task.test.chunks(TESTED_ROWS)])
         if task.asked is None:
             chosen = logits.argmax(-1)
         else:
