@@ -26,7 +26,6 @@ from regraft.parts.losses.nll import nll
 from regraft.parts.metrics.ability_matrix import AbilityMatrix
 from regraft.parts.samplers.shuffled import shuffled
 
-
 TESTED_ROWS = 4096
 
 
