@@ -76,6 +76,7 @@ def remembered() -> dict[str, Any]:
     return {"reservoir": {"columns": {"x": old["x"], "y": old["y"], "logits": z}, "seen": 50}}
 
 
+TRAINED = Training(steps=1, batch=4, lr=0.1)
 MEMORY = Plan(feeds=(Feed("new", shuffled()), Feed("memory", reservoir(9, keep=("logits",)), 0.5)))
 
 
@@ -225,6 +226,9 @@ def test_what_cannot_be_remembered() -> None:
     with pytest.raises(RegraftError, match="the model's features, which it does not give"):
         remember(3, 4, 2, keep=("features",))
     plan = Plan((Feed("new", shuffled()), Feed("memory", reservoir(3), 0.5)), (Weighted(nll()),))
+    left = {"reservoir": {"columns": {"x": table(3)["x"], "y": table(3)["y"]}, "seen": 3}}
+    with pytest.raises(RegraftError, match="the memory that earlier updates left keeps no logits"):
+        fit(network(), MEMORY + Plan(losses=(Weighted(nll()),)), {"new": table(9)}, TRAINED, memory=left)
     with pytest.raises(RegraftError, match="column 'name' is not a tensor"):
         fit(network(), plan, {"new": table(4).having(name=list("abcd"))}, Training(steps=1, batch=4, lr=0.1))
 

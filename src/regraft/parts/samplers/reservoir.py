@@ -42,6 +42,10 @@ class reservoir:
 
     def begin(self, ctx: Context) -> _Reservoir:
         left = ctx.memory.get("reservoir", {"columns": {}, "seen": 0})
+        if left["columns"] and (lacking := [name for name in self.keep if name not in left["columns"]]):
+            raise RegraftError(
+                f"reservoir: the memory that earlier updates left keeps no {lacking[0]}", do="Begin anew"
+            )
         return _Reservoir(self, left["columns"], left["seen"], ctx.rng)
 
 
@@ -63,7 +67,8 @@ class _Reservoir(Stateful):
     def observe(self, outcome: Outcome) -> None:
         if outcome.feed != self.part.source:
             return
-        rows = {n: c for n, c in outcome.rows.items() if n != "row" and isinstance(c, Tensor)} | dict(outcome.outputs)
+        rows = {n: c for n, c in outcome.rows.items() if n != "row" and isinstance(c, Tensor)}
+        rows |= {name: outcome.outputs[name] for name in self.part.keep}
         if foreign := outcome.rows.keys() - rows.keys() - {"row"}:
             raise RegraftError(f"reservoir: column {min(foreign)!r} is not a tensor, so it cannot be kept")
         names = outcome.rows["row"] if "row" in outcome.rows else torch.full((outcome.rows.count,), -2)
