@@ -695,6 +695,8 @@ def _tables(drawn: Drawn) -> list[tuple[Rows, Layout]]:
     if len(drawn) == 1:
         [(name, rows)] = drawn
         return [(rows, [(name, 0, rows.count)])]
+    if len({"row" in rows for _, rows in drawn}) > 1:  # where some rows have no number, no model reads it
+        drawn = [(name, rows.only(*(n for n in rows if n != "row"))) for name, rows in drawn]
     alike: dict[Any, list[tuple[str, Rows]]] = {}
     for name, rows in drawn:
         alike.setdefault(rows.schema, []).append((name, rows))

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,37 +74,42 @@ class _Reservoir(Stateful):
             raise RegraftError(f"reservoir: column {min(foreign)!r} is not a tensor, so it cannot be kept")
         names = outcome.rows["row"] if "row" in outcome.rows else torch.full((outcome.rows.count,), -2)
         chosen, places = self._places(names)
+        if not len(chosen):
+            return
         for name, column in rows.items():
             new = column[chosen].cpu()
-            old = self.columns.get(name, new[:0])
-            grown = torch.cat([old, new.new_zeros(len(self.own) - len(old), *new.shape[1:])])
-            grown[places] = new
-            self.columns[name] = grown
+            held = self.columns.get(name, new[:0])
+            if len(held) < len(self.own):
+                held = torch.cat([held, new.new_zeros(len(self.own) - len(held), *new.shape[1:])])
+            self.columns[name] = held.index_copy(0, places, new)
 
     def _places(self, names: Tensor) -> tuple[Tensor, Tensor]:
         """Which rows of the batch are kept, and where, both [kept]; rows that lie there already keep their places."""
-        size, filled = self.part.size, len(self.own)
-        number = self.seen + torch.arange(len(names))
-        self.seen += len(names)
-        drawn = (torch.rand(len(names), generator=self.dice, dtype=torch.float64) * (number + 1)).long()
-        same = (names[:, None] == self.own) & (names[:, None] >= 0)
+        size, filled, own, rows = self.part.size, len(self.own), self.own.numpy(), names.numpy()
+        number = self.seen + np.arange(len(rows))
+        self.seen += len(rows)
+        dice = torch.rand(len(rows), generator=self.dice, dtype=torch.float64).numpy()
+        places = (dice * (number + 1)).astype(np.int64)
+        last = np.ones(len(rows), dtype=bool)
+        if len(set(rows.tolist())) < len(rows) and rows.min() >= 0:
+            # Of a row that comes twice in one batch, the last occurrence is kept or not.
+            last = ~np.triu(rows[:, None] == rows, 1).any(1)
+        kept = (places < size) & last
+        same = (rows[:, None] == own) & (rows[:, None] >= 0)
         known = same.any(1)
-        # Of a row that comes twice in one batch, the last occurrence is kept or not.
-        again = ((names[:, None] == names) & (names[:, None] >= 0)).triu(1).any(1)
-        fresh = (~known & ~again).nonzero()[:, 0]
-        places = torch.where(known, same.int().argmax(1) if filled else drawn, drawn)
-        kept = (drawn < size) & ~again
-        places[fresh[: size - filled]] = torch.arange(filled, min(size, filled + len(fresh)))
-        kept[fresh[: size - filled]] = True
-        chosen = kept.nonzero()[:, 0]
-        # A place that is drawn twice has the later row.
-        last = torch.full((size,), -1).scatter_reduce_(0, places[chosen], chosen, "amax")
-        chosen = last[last >= 0].sort().values
+        fresh = np.flatnonzero(~known & last)[: size - filled]
+        if known.any():
+            places[known] = same.argmax(1)[known]
+        places[fresh], kept[fresh] = filled + np.arange(len(fresh)), True
+        at = np.full(size, -1)
+        at[places[kept]] = np.flatnonzero(kept)  # a place that is drawn twice has the later row
+        chosen = np.sort(at[at >= 0])
         places = places[chosen]
-        if (grow := int(places.max()) + 1 - filled if len(places) else 0) > 0:
-            self.own = torch.cat([self.own, torch.full((grow,), -1)])
-        self.own[places] = names[chosen]
-        return chosen, places
+        if len(fresh):
+            own = np.concatenate([own, np.full(len(fresh), -1)])
+        own[places] = rows[chosen]
+        self.own = torch.from_numpy(own)
+        return torch.from_numpy(chosen), torch.from_numpy(places)
 
     def leave(self) -> Mapping[str, Any]:
         return {"reservoir": {"columns": self.columns, "seen": self.seen}}
