@@ -181,6 +181,11 @@ def test_a_row_is_found_by_the_id_it_had_of_its_own(run: Run) -> None:
     trained = {use.row: use for use in Line.open("line").rows_of("head", inherited=False)}
     assert any("named.jsonl" in run("show", "line", "--row", f"doc{i}")[0] for i in range(3))
     assert trained
+    numbered = [{"text": f"fig lime {i} sweet", "id": 1000 + i} for i in range(100)]
+    Path("numbered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in numbered))
+    run("learn", "line", "--data", "numbered.jsonl", "--set", "tokens=4096")
+    assert any("numbered.jsonl" in run("show", "line", "--row", str(1000 + i))[0] for i in range(3))
+    assert "no version was touched by a row abcdef" in run("show", "line", "--row", "abcdef")[0]
     assert "no row of this line is called 'doc999'" in run("show", "line", "--row", "doc999", code=2)[1]
 
 

@@ -15,6 +15,8 @@ from regraft.core.errors import DamagedStore, RegraftError
 from regraft.core.names import utf8_text
 from regraft.store import Line, Version
 
+_HEX = re.compile(r"[0-9A-Fa-f]{4,32}")
+
 
 def log(path: Path, events: bool) -> None:
     line = Line.open(path)
@@ -88,7 +90,8 @@ def _rows(line: Line, version: Version, limit: int) -> None:
 
 def _touched_by(line: Line, row: str) -> None:
     names = {v.id: v.name for v in line.versions()}
-    touches = [touch for each in _row_ids(line, row) for touch in line.versions_of(each)]
+    touches = line.versions_of(row) if _HEX.fullmatch(row) else []
+    touches = touches or [touch for each in _called(line, row) for touch in line.versions_of(each)]
     if not touches:
         out.print(f"no version was touched by a row {row}")
         return
@@ -99,18 +102,18 @@ def _touched_by(line: Line, row: str) -> None:
     out.print(table)
 
 
-def _row_ids(line: Line, row: str) -> list[str]:
-    """The row's id as it is given, or the ids of the rows whose files call them so."""
-    if re.fullmatch(r"[0-9A-Fa-f]{4,32}", row):
-        return [row]
+def _called(line: Line, row: str) -> list[str]:
+    """The ids of the rows whose files call them so."""
+    import numpy as np
+
     from regraft.data.corpus import Corpus
 
     corpora = [Corpus.open(line.corpus(digest), line.file, verify=False) for digest in line.corpora()]
-    named = {i: None for c in corpora for i, name in zip(c.row_ids, c.names, strict=True) if name == row}
-    if not named:
+    named = [i for c in corpora for i in c.select(np.array([name == row for name in c.names], dtype=bool)).row_ids]
+    if not named and not _HEX.fullmatch(row):
         do = "Give 4 to 32 hexadecimal digits of its id, or its own `id`"
         raise RegraftError(f"no row of this line is called {row!r}", where=line.path, do=do)
-    return list(named)
+    return sorted(set(named))
 
 
 def rollback(path: Path, to: str, name: str, why: str) -> None:

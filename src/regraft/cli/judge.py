@@ -40,7 +40,7 @@ def show_comparison(line: Line, version: Version) -> None:
         err.print("nothing was measured: the gate has nothing to judge")
         return
     _print_table(compare(sides.before, sides.after))
-    out.print(gate_line(check(sides.before, sides.after)), markup=False)
+    out.print(gate_line(check(sides.before, sides.after)))
 
 
 def evaluate(line: Path, versions: list[str], suites: Suites, json: bool, device: str, trust_remote_code: bool) -> None:
@@ -97,7 +97,7 @@ def compare(line: Path, a: str, b: str, alpha: float, json: bool, device: str, t
     if json:
         _print_json({"before": before.id, "after": after.id, "measured_now": sides.measured, **compared.to_json()})
         return
-    out.print(f"{_named(before)}  →  {_named(after)}", markup=False)
+    out.print(f"{_named(before)}  →  {_named(after)}")
     _print_table(compared)
 
 
@@ -108,7 +108,7 @@ def check(line: Path, a: str, b: str, policy: Path | None, json: bool, device: s
     if json:
         _print_json({"before": before.id, "after": after.id, **verdict.to_json()})
     else:
-        out.print(f"{_named(before)}  →  {_named(after)}", markup=False)
+        out.print(f"{_named(before)}  →  {_named(after)}")
         _print_gate(verdict)
     raise typer.Exit(verdict.exit_code)
 
@@ -130,21 +130,21 @@ def promote(
         target = opened.pointers().get(name)
         if target is None and not candidate.parents:
             opened.point(name, candidate, "the first: there was nothing to judge it against")
-            out.print(f"{name} → {_named(candidate)}: the first, judged against nothing", markup=False)
+            out.print(f"{name} → {_named(candidate)}: the first, judged against nothing")
             return
         current = opened.version(target or candidate.parents[0])
         if current.id == candidate.id:
-            out.print(f"{name} names {_named(candidate)} already", markup=False)
+            out.print(f"{name} names {_named(candidate)} already")
             return
         verdict = _verdict(opened, current, candidate, judged_by, device, trust_remote_code)
         _print_gate(verdict)
         said = f"the gate says {verdict.decision} against {current.name}: {verdict.reasons[0]}"
         if verdict.exit_code and not anyway:
             stays = f"{name} stays at {_named(current)}" if target else f"{name} is not set"
-            out.print(stays, markup=False)
+            out.print(stays)
             raise typer.Exit(verdict.exit_code)
         opened.point(name, candidate, f"anyway, though {said}" if verdict.exit_code else said)
-    out.print(f"{name} → {_named(candidate)}, from {current.name}", markup=False)
+    out.print(f"{name} → {_named(candidate)}, from {current.name}")
 
 
 def report(line: Path, version: str, format: str, output: Path | None, policy: Path | None = None) -> None:
@@ -213,9 +213,9 @@ def _print_gate(verdict: Verdict) -> None:
         rules.add_row(_coloured(str(rule.decision)), Text(f"{rule.suite}: {rule.reason}"))
     out.print(rules)
     if not verdict.rules:
-        out.print(verdict.reasons[0], markup=False)
+        out.print(verdict.reasons[0])
     if verdict.unjudged:
-        out.print(f"no limit is set for {', '.join(verdict.unjudged)}", markup=False)
+        out.print(f"no limit is set for {', '.join(verdict.unjudged)}")
     out.print(Text.assemble("gate: ", _coloured(str(verdict.decision), "bold")))
 
 
@@ -246,11 +246,11 @@ def _print_table(compared: Comparison) -> None:
     out.print(table)
     for row in compared.suites:
         for note in words.notes(row):
-            out.print(f"{row.suite}: {note}", markup=False)
+            out.print(f"{row.suite}: {note}")
     if any(c.verdict == "no change seen" and c.interval and c.interval[0] * c.interval[1] > 0 for c in compared.suites):
         out.print("an interval is of its suite alone; a finding holds for all suites together")
     for suite, why in compared.missing.items():
-        out.print(f"{suite}: {why}", markup=False)
+        out.print(f"{suite}: {why}")
 
 
 def _with_skills(suites: Iterable[Change], skills: Iterable[Change]) -> Iterable[Change]:

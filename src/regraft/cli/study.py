@@ -78,9 +78,9 @@ def _show(found: Study) -> None:
     out.print(table)
     best = found.best()
     where = "mean of both losses" if best.old else "loss on new text"
-    out.print(f"lowest {where}: warm-up {', peak '.join(_setting(best))}", markup=False)
+    out.print(f"lowest {where}: warm-up {', peak '.join(_setting(best))}")
     if found.spread is not None:
-        out.print(f"the length of the rise moves the loss on new text by {found.spread:.2%} at most", markup=False)
+        out.print(f"the length of the rise moves the loss on new text by {found.spread:.2%} at most")
 
 
 def _setting(fork: Fork) -> tuple[str, str]:

@@ -52,7 +52,7 @@ def adopt(model: str, line: Path, trust_remote_code: bool) -> None:
     from regraft.recipes.adoption import adopt
 
     made, version = adopt(model, line, trust_remote_code=trust_remote_code)
-    out.print(f"{made.path}: {version.name} {version.id[:12]}  {version.message}", markup=False)
+    out.print(f"{made.path}: {version.name} {version.id[:12]}  {version.message}")
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _line(request: Request, resume: bool) -> Line:
     if resume:
         raise RegraftError("there is no line here, so there is no run to go on with", where=request.target)
     made, version = adopt(request.target, place, trust_remote_code=request.trust_remote_code)
-    err.print(f"{made.path}: a new line, {version.name} {version.message}", markup=False)
+    err.print(f"{made.path}: a new line, {version.name} {version.message}")
     return made
 
 
@@ -190,7 +190,7 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
     tokenizer = load_tokenizer(line, base, trust_remote_code=request.trust_remote_code)
     for suite in items:
         for why, count in suite.skipped.items():
-            err.print(f"skipped    {count} questions of {suite.name}: {why}", markup=False)
+            err.print(f"skipped    {count} questions of {suite.name}: {why}")
     new, *kept = (
         texts.read(paths, tokenizer, skip_bad=request.skip_bad)
         for paths in (request.data, *([path] for path in request.keep))
@@ -362,4 +362,4 @@ def _say(line: Line, version: Version) -> None:
     from regraft.cli.judge import show_comparison
 
     show_comparison(line, version)
-    out.print(f"\n{version.name} {version.id[:12]}  {version.message}", markup=False)
+    out.print(f"\n{version.name} {version.id[:12]}  {version.message}")

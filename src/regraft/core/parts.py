@@ -370,12 +370,10 @@ class Observes(Protocol):
 
 
 @runtime_checkable
-class Wants(Protocol):
+class Wants(Observes, Protocol):
     """A running part that observes, and also wants to hear outputs: `logits`, `features`."""
 
     wants: tuple[Literal["logits", "features"], ...]
-
-    def observe(self, outcome: Outcome) -> None: ...
 
 
 @runtime_checkable

@@ -48,6 +48,12 @@ def diagonal_fisher(model: Model, rows: Rows) -> dict[str, Tensor]:
     return {name: value / rows.count for name, value in total.items()}
 
 
+def accumulated_fisher(before: Mapping[str, Tensor], decay: float, model: Model, rows: Rows) -> dict[str, Tensor]:
+    """F <- decay · F + F(rows), on the CPU; a tensor that `before` does not have begins anew."""
+    found = diagonal_fisher(model, rows)
+    return {n: (F + decay * before[n] if n in before else F).cpu() for n, F in found.items()}
+
+
 def _by_layers(model: Model, rows: Rows, slots: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Sums of squares by F_W = (G²)ᵀ A², G [rows, out] and A [rows, in]; None for a network that is not so made."""
     names = {id(tensor): name for name, tensor in slots.items()}

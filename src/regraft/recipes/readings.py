@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regraft.evidence.items import Items, Normalise
 from regraft.evidence.lm_eval import LmEvalTasks
@@ -103,10 +104,11 @@ def measure(
     found = []
     hears = listener or Silence()
     documents: dict[str, JSON] = {}
+    trained = _trained(line, version)
     for suite in suites.load(model):
         if isinstance(suite, Items):
             documents[f"{_SUITE}{suite.fingerprint}"] = {n: asdict(ref) for n, ref in store_items(line, suite).items()}
-        if isinstance(suite, HeldOut) and (count := _trained_on(line, version, suite.corpus.row_ids)):
+        if isinstance(suite, HeldOut) and (count := _count_among(suite.corpus.row_ids, trained)):
             hears.notice(f"{suite.name}: {version.name} was trained on {count} of {suite.corpus.documents} documents")
         for why, count in suite.skipped.items():
             hears.notice(f"{suite.name}: skipped {count}: {why}")
@@ -180,8 +182,9 @@ def both(
     for fingerprint, (reading, _) in wanted.items():
         names[fingerprint] = free_name(reading.suite, names.values())
     for version in (a, b):
+        trained = _trained(line, version)
         for fp, reading in readings[version.id].items():
-            if reading.unit == HELD_OUT_UNIT and (count := _trained_on(line, version, reading.ids)):
+            if reading.unit == HELD_OUT_UNIT and (count := _count_among(reading.ids, trained)):
                 hears.notice(f"{names[fp]}: {version.name} was trained on {count} of {len(reading)} documents")
     past = {version.id for version in texts.lineage(line, a)}
     new = learned(line, [version for version in texts.lineage(line, b) if version.id not in past])
@@ -228,10 +231,14 @@ def _sources(line: Line, version: Version) -> Sources | None:
     )
 
 
-def _trained_on(line: Line, version: Version, ids: Sequence[str]) -> int:
-    """How many of the documents the version was trained on."""
+def _trained(line: Line, version: Version) -> NDArray[np.uint64]:
+    """The keys of the documents that a version was trained on."""
+    return keys([seen for _, seen in texts.past(line, version)])
+
+
+def _count_among(ids: Sequence[str], trained: NDArray[np.uint64]) -> int:
     asked = np.frombuffer(bytes.fromhex("".join(ids)), dtype=np.uint64)[::2]
-    return int(np.isin(asked, keys([seen for _, seen in texts.past(line, version)])).sum())
+    return int(np.isin(asked, trained).sum())
 
 
 def _read(line: Line, version: Version) -> dict[str, Reading]:

@@ -25,7 +25,7 @@ import torch
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Stateful
-from regraft.numerics.fisher import diagonal_fisher
+from regraft.numerics.fisher import accumulated_fisher
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,5 @@ class _Refresh(Stateful):
         return self.ctx.again()
 
     def leave(self) -> Mapping[str, Any]:
-        student, rows = self.ctx.models["student"], self.ctx.rows(self.part.source)
-        found = diagonal_fisher(student, rows)
-        return {"refresh": {n: (v + self.part.tau * self.F[n] if n in self.F else v).cpu() for n, v in found.items()}}
+        rows = self.ctx.rows(self.part.source)
+        return {"refresh": accumulated_fisher(self.F, self.part.tau, self.ctx.models["student"], rows)}

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Weights
-from regraft.numerics.fisher import diagonal_fisher
+from regraft.numerics.fisher import accumulated_fisher
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,6 @@ class _EWC:
         rows, student = self.ctx.rows(self.part.source), self.ctx.models["student"]
         if self.part.rows is not None and self.part.rows < rows.count:
             rows = rows.take(torch.randperm(rows.count, generator=self.ctx.rng)[: self.part.rows])
-        F = {name: value.cpu() for name, value in diagonal_fisher(student, rows).items()}
-        F = {
-            name: value + self.part.gamma * self.F[name].cpu() if name in self.F else value for name, value in F.items()
-        }
+        F = accumulated_fisher(self.F, self.part.gamma, student, rows)
         w = {slot.name: slot.tensor.detach().cpu().clone() for slot in student.slots() if slot.name in F}
         return {"ewc": {"F": F, "w": w}}
