@@ -13,7 +13,20 @@ import pytest
 
 from regraft.core.errors import RegraftError
 from regraft.evidence import pages
-from regraft.evidence.cards import FINDING, KINDS, Card, Knob, Paper, Tree, card, cards, code, standing, tree_at
+from regraft.evidence.cards import (
+    BESIDE_PARTS,
+    FINDING,
+    KINDS,
+    Card,
+    Knob,
+    Paper,
+    Tree,
+    card,
+    cards,
+    code,
+    standing,
+    tree_at,
+)
 
 REPO = Path(__file__).parents[2]
 CATALOGUE = REPO.parent / "shared" / "catalogue" / "abstracts.jsonl"
@@ -200,8 +213,8 @@ def test_json_has_the_promised_keys(root: Path) -> None:
 
 def test_every_kind_is_found_by_its_place_and_sorted(tmp_path: Path) -> None:
     for n, folder in enumerate(KINDS):
-        at = "recipes" if folder == "recipes" else f"parts__{folder}"
-        tree(tmp_path, **{f"{at}__m{9 - n}": f'"""One line."""\n\ndef m{9 - n}(*, x=1): ...\n'})
+        at = folder if folder in BESIDE_PARTS else f"parts__{folder}"
+        tree(tmp_path, **{f"{at}__m{20 - n}": f'"""One line."""\n\ndef m{20 - n}(*, x=1): ...\n'})
     tree(tmp_path, recipes__update='"""What recipes are made with."""\n\nclass Update: ...\n')
     tree(tmp_path, claims__together='"""Two methods at once.\n\nTags: finding\n"""\n')
     found = cards(tmp_path)

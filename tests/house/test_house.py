@@ -21,8 +21,21 @@ BELOW = {
     "engine": ("core", "models", "store"),
     "evidence": ("core", "numerics", "models", "data", "store", "engine"),
     "recipes": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence"),
+    "strategies": ("core", "parts", "recipes"),
     "worlds": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence", "recipes"),
-    "claims": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence", "recipes", "worlds"),
+    "claims": (
+        "core",
+        "numerics",
+        "models",
+        "data",
+        "store",
+        "parts",
+        "engine",
+        "evidence",
+        "recipes",
+        "strategies",
+        "worlds",
+    ),
     "report": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence", "recipes"),
 }
 FILES = sorted(p for p in SOURCE.rglob("*.py") if "__pycache__" not in p.parts)

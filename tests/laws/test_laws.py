@@ -33,6 +33,7 @@ TRAINING = Training(steps=STEPS, batch=6, lr=0.05, log_every=2)
 MEMORY = {
     "gradient_norms": {"norm": "l1", "values": torch.linspace(2.0, 1.0, STEPS)},
     "classes": torch.tensor([0, 1]),
+    "told": torch.ones(2, 3, dtype=torch.bool),
     "ewc": {"F": {"0.weight": torch.ones(7, 5).double()}, "w": {"0.weight": torch.zeros(7, 5).double()}},
     "refresh": {"0.weight": torch.ones(7, 5).double()},
 }
@@ -67,7 +68,8 @@ def table(count: int = 40, seed: int = 0) -> Rows:
     dice = torch.Generator().manual_seed(seed)
     x = torch.randn(count, 5, generator=dice, dtype=torch.float64)
     y = torch.randint(0, 3, (count,), generator=dice)
-    return Rows({"x": x, "y": y, "source": torch.arange(count) % 3, "row": torch.arange(count)})
+    number = torch.arange(count)
+    return Rows({"x": x, "y": y, "source": number % 3, "row": number, "task": number % 2})
 
 
 def model() -> Classifier:

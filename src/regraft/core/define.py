@@ -79,6 +79,19 @@ class _CallSpec(Spec):
         return self.make(subject, ctx, **self.knobs)
 
 
+class _EditSpec(Spec):
+    def begin(self, ctx: Context) -> _Edited:
+        return _Edited(self, ctx)
+
+
+class _Edited:
+    def __init__(self, spec: Spec, ctx: Context) -> None:
+        self.spec, self.ctx = spec, ctx
+
+    def edit(self, weights: Weights) -> Weights:
+        return cast(Weights, self.spec.make(weights, self.ctx, **self.spec.knobs))
+
+
 def _part(kind: type[Spec], make: Callable[..., Any]) -> Any:
     def part(**knobs: Any) -> Spec:
         return kind(make, knobs)
@@ -106,7 +119,7 @@ def transform(make: Callable[Concatenate[Rows, Context, P], Rows]) -> Callable[P
 
 def edit(make: Callable[Concatenate[Weights, Context, P], Weights]) -> Callable[P, Edit]:
     """An edit from `(weights, ctx, *, knobs) -> weights`."""
-    return cast(Callable[P, Edit], _part(_CallSpec, make))
+    return cast(Callable[P, Edit], _part(_EditSpec, make))
 
 
 def metric(make: Callable[Concatenate[Model, Context, P], Measurement]) -> Callable[P, Metric]:

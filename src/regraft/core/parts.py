@@ -1,6 +1,6 @@
 """The nine kinds of part that every method is written in, and what they meet.
 
-Called once:            Transform (rows -> rows), Edit (weights -> weights), Metric (model -> measurement).
+Called once:            Transform (rows -> rows), Metric (model -> measurement), Edit (weights -> weights).
 Made into an update:    Sampler (what it sees), Loss (what its outputs should be), Penalty (where weights should stay),
                         Trainable (what may move), GradientTransform (how a gradient becomes a step),
                         Schedule (any knob in time).
@@ -88,6 +88,10 @@ class Model(Protocol):
     def slots(self) -> list[Slot]: ...
     def weights(self) -> Weights:
         """Effective weights by canonical name, differentiable."""
+        ...
+
+    def state(self) -> Weights:
+        """Every tensor that a saved model needs, by canonical name; tied tensors once."""
         ...
 
     def load(self, weights: Weights) -> None: ...
@@ -279,13 +283,6 @@ class Transform(Protocol):
     def __call__(self, rows: Rows, ctx: Context) -> Rows: ...
 
 
-@runtime_checkable
-class Edit(Protocol):
-    """Weights in, weights out, without training: merge, prune, dampen, grow, quantise."""
-
-    def __call__(self, weights: Weights, ctx: Context) -> Weights: ...
-
-
 @dataclass(frozen=True)
 class Measurement:
     """What a metric saw: numbers by name, and tables that the next part or the report may use (JSON values)."""
@@ -299,6 +296,19 @@ class Metric(Protocol):
     """Numbers for the gate, tables for the next part."""
 
     def __call__(self, model: Model, ctx: Context) -> Measurement: ...
+
+
+class EditRun(Protocol):
+    def edit(self, weights: Weights) -> Weights:
+        """The tensors that change, by name."""
+        ...
+
+
+@runtime_checkable
+class Edit(Protocol):
+    """Weights in, weights out, without training: merge, prune, dampen, grow, quantise."""
+
+    def begin(self, ctx: Context) -> EditRun: ...
 
 
 # --- made into an update
@@ -334,9 +344,10 @@ class PenaltyRun(Protocol):
 
 
 class TrainableRun(Protocol):
-    """What may move:
+    """What may move: a factor on each tensor's (or entry's) step. Factors of several trainables multiply; 0 is frozen.
 
-    a factor on each tensor's (or entry's) step. Factors of several trainables multiply; 0 is frozen.
+    `install` may put modules of its own into the network, whose tensors are then slots like any other; `fold` leaves a
+    plain network: what was put in is merged into the weights, or taken out and left in memory (`Leaves`).
     """
 
     def install(self, model: Model) -> None: ...
@@ -374,6 +385,26 @@ class Wants(Observes, Protocol):
     """A running part that observes, and also wants to hear outputs: `logits`, `features`."""
 
     wants: tuple[Literal["logits", "features"], ...]
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A running sampler that is asked last in a step, and first told what the other feeds drew."""
+
+    def follow(self, drawn: Mapping[str, Rows]) -> None: ...
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """A running trainable whose version does not answer with its plain weights: it chooses among what it left.
+
+    It is begun with the memory of the updates so far. Where the rows say of which task they are, it is in their column
+    `task`; else it must find that out.
+    """
+
+    def answer(self, rows: Rows) -> Tensor:
+        """Logits [rows, classes]."""
+        ...
 
 
 @runtime_checkable

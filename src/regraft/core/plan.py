@@ -20,15 +20,22 @@ class Feed:
         sampler: draws the rows.
         share: the part of every batch's rows that is drawn here, in [0, 1] (a number or a schedule); feeds without a
             share divide what is left. The total does not change: what one feed gets, the others give.
+        beside: rows on top of the batch, as a multiple of it, in place of a share; as many as there are. They are drawn
+            after all others.
         solo: when it has rows ready, the step is its alone.
     """
 
     name: str
     sampler: Sampler
     share: Knob | None = None
+    beside: Knob | None = None
     solo: bool = False
 
     def __post_init__(self) -> None:
+        if self.beside is not None and (self.share is not None or self.solo):
+            raise RegraftError("a feed has a share, is beside the batch, or is solo", where=f"feed {self.name!r}")
+        if isinstance(self.beside, float | int) and not 0 <= self.beside < float("inf"):
+            raise RegraftError(f"beside is {self.beside}; it must be 0 or more", where=f"feed {self.name!r}")
         if isinstance(self.share, float | int) and not 0 <= self.share <= 1:
             raise RegraftError(f"share {self.share} is not between 0 and 1", where=f"feed {self.name!r}")
 

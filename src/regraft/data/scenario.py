@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,9 +23,10 @@ class Task:
     """One part of a stream.
 
     Attributes:
-        train, test: rows with classes in column `y`, int64; those of `train` have their numbers in column `row`.
-        classes: those that it teaches, ascending, int64.
+        train, test: rows, those of `train` with their numbers in column `row`; classes are in column `y`, int64.
+        classes: those that it teaches, ascending, int64; none, if rows have no classes.
         asked: when it is tested, the classes to choose among; None: any.
+        number: what rows have in their column `task`, where a learner is told of which task they are.
     """
 
     name: str
@@ -32,25 +34,39 @@ class Task:
     test: Rows
     classes: Tensor
     asked: Tensor | None = None
+    number: int | None = None
 
     @classmethod
-    def of(cls, name: str, train: Rows, test: Rows, asked: Tensor | None = None) -> Task:
+    def of(cls, name: str, train: Rows, test: Rows, asked: Tensor | None = None, number: int | None = None) -> Task:
         if not train or not test:
             raise RegraftError("a task needs rows to learn and rows to be tested on", where=f"task {name!r}")
-        return cls(name, train.having(row=torch.arange(train.count)), test, train["y"].unique(), asked)
+        train, classes = train.having(row=torch.arange(train.count)), torch.empty(0, dtype=torch.long)
+        if number is not None:
+            train, test = (rows.having(task=torch.full((rows.count,), number)) for rows in (train, test))
+        return cls(name, train, test, train["y"].unique() if "y" in train else classes, asked, number)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Tasks in the order they are learned."""
+    """Tasks in the order they are learned.
+
+    Attributes:
+        better: `higher`: it is judged by the part of rows classified rightly; `lower`: by their mean loss in nats.
+    """
 
     name: str
     tasks: tuple[Task, ...]
+    better: Literal["higher", "lower"] = "higher"
 
     @property
     def classes(self) -> int:
-        """How many outputs one head needs."""
-        return 1 + max(int(task.classes.max()) for task in self.tasks)
+        """How many outputs one head needs; 0, if rows have no classes."""
+        return max(1 + int(task.classes.max()) if len(task.classes) else 0 for task in self.tasks)
+
+    @property
+    def told(self) -> bool:
+        """Whether rows say of which task they are."""
+        return any(task.number is not None for task in self.tasks)
 
 
 def split_classes(
@@ -85,10 +101,10 @@ def split_classes(
     if len(set(every)) < len(every):
         raise RegraftError(f"a class is in two tasks: {dealt}")
     found = []
-    for group in dealt:
+    for i, group in enumerate(dealt):
         its = torch.tensor(sorted(group))
         learned, asked = (rows.where(torch.isin(rows["y"], its)) for rows in (train, test))
-        found.append(Task.of("+".join(map(str, its.tolist())), learned, asked, its if told else None))
+        found.append(Task.of("+".join(map(str, its.tolist())), learned, asked, *((its, i) if told else ())))
     return Scenario(name, tuple(found))
 
 
@@ -106,7 +122,12 @@ def domains(
 
 
 def blurred(scenario: Scenario, share: float, *, seed: int = 0) -> Scenario:
-    """The same stream with blurry boundaries: `share` of each task's rows is dealt out to the other tasks at random."""
+    """The same stream with blurry boundaries: `share` of each task's rows is dealt out to the other tasks at random.
+
+    Raises RegraftError where rows say of which task they are: there are no boundaries to blur.
+    """
+    if scenario.told:
+        raise RegraftError("rows of this stream say of which task they are, so its boundaries cannot be blurred")
     if not 0 <= share < 1:
         raise RegraftError(f"the share is {share}; it must be at least 0 and under 1")
     dice = torch.Generator().manual_seed(seed)
@@ -123,7 +144,9 @@ def blurred(scenario: Scenario, share: float, *, seed: int = 0) -> Scenario:
         to = torch.where(away, to, i)
         for j in range(count):
             parts[j].append(rows.where(to == j))
-    tasks = [Task.of(t.name, Rows.join(p), t.test, t.asked) for t, p in zip(scenario.tasks, parts, strict=True)]
+    tasks = [
+        Task.of(t.name, Rows.join(p), t.test, t.asked, t.number) for t, p in zip(scenario.tasks, parts, strict=True)
+    ]
     return replace(scenario, tasks=tuple(tasks))
 
 
@@ -132,7 +155,7 @@ def recurring(scenario: Scenario, times: int) -> Scenario:
     if times < 1:
         raise RegraftError(f"the tasks come {times} times; it must be at least once")
     tasks = [
-        Task.of(f"{task.name} ({i + 1})", task.train.take(slice(i, None, times)), task.test, task.asked)
+        Task.of(f"{task.name} ({i + 1})", task.train.take(slice(i, None, times)), task.test, task.asked, task.number)
         for i in range(times)
         for task in scenario.tasks
     ]
@@ -150,6 +173,6 @@ def few_shot(scenario: Scenario, shots: int, *, seed: int = 0) -> Scenario:
         y = task.train["y"]
         order = torch.randperm(len(y), generator=dice)
         kept = torch.cat([order[y[order] == c][:shots] for c in task.classes])
-        return Task.of(task.name, task.train.take(kept), task.test, task.asked)
+        return Task.of(task.name, task.train.take(kept), task.test, task.asked, task.number)
 
     return replace(scenario, tasks=(first, *map(thinned, later)))

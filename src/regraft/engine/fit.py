@@ -27,6 +27,7 @@ from regraft.core.errors import Diverged, Interrupted, RegraftError
 from regraft.core.parts import (
     Branches,
     Context,
+    Follows,
     Grads,
     Leaves,
     Loss,
@@ -248,9 +249,11 @@ class _Run:
             t.install(model)
         self._choose_moving()
         self.samplers = {f.name: self.begin(f.sampler) for f in plan.feeds}
-        self.shares = {f.name: None if f.share is None else self._knob(f.share) for f in plan.feeds}
-        fixed = [s for s in self.shares.values() if isinstance(s, float)]
-        if len(fixed) == len(self.shares) and sum(fixed) < 1 - 1e-9:
+        knobs = {f.name: f.share if f.beside is None else f.beside for f in plan.feeds}
+        self.shares = {name: None if knob is None else self._knob(knob) for name, knob in knobs.items()}
+        within = [self.shares[f.name] for f in plan.feeds if f.beside is None]
+        fixed = [share for share in within if isinstance(share, float)]
+        if len(fixed) == len(within) and sum(fixed) < 1 - 1e-9:
             raise RegraftError(f"the feeds' shares add up to {sum(fixed):g} and no feed takes the rest")
         present = [w for w in plan.losses if w.weight != 0]
         self.terms = [_Term(self.begin(w.part), w.on, self._knob(w.weight), self._label(w.part)) for w in present]
@@ -379,7 +382,7 @@ class _Run:
         """The step's rows by feed. Shares are exact over time: what rounding keeps back is drawn in a later step.
 
         What a feed with a share cannot give, the feeds without one do; if every feed has a share, what rounding leaves
-        of the batch goes to those that were kept back most.
+        of the batch goes to those that were kept back most. What a feed beside the batch cannot give, nobody does.
         """
         batch, feeds = self.training.batch, self.plan.feeds
         if len(feeds) == 1 and self.shares[feeds[0].name] is None:
@@ -388,23 +391,31 @@ class _Run:
             if f.solo and (rows := self.samplers[f.name].draw(batch)).count:
                 return [(f.name, rows)]
         wanted = {
-            f.name: self.carry.get(f.name, 0.0) + batch * self._value(share)
+            f.name: self.carry.get(f.name, 0.0) + batch * self._value(knob)
             for f in feeds
-            if not f.solo and (share := self.shares[f.name]) is not None
+            if not f.solo and (knob := self.shares[f.name]) is not None
         }
+        beside = [f.name for f in feeds if f.beside is not None and f.name in wanted]
+        within = {name: rows for name, rows in wanted.items() if name not in beside}
         free = [f.name for f in feeds if not f.solo and f.name not in wanted]
         counts: dict[str, int] = {}
-        for name, rows in wanted.items():
+        for name, rows in within.items():
             counts[name] = min(max(int(rows + 1e-9), 0), batch - sum(counts.values()))
         if not free:
             rest = batch - sum(counts.values())
-            for name in sorted(wanted, key=lambda n: counts[n] - wanted[n])[:rest]:
+            for name in sorted(within, key=lambda n: counts[n] - within[n])[:rest]:
                 counts[name] += 1
+        counts |= {name: int(wanted[name] + 1e-9) for name in beside}
         self.carry = {name: rows - counts[name] for name, rows in wanted.items()}
-        drawn = {name: self.samplers[name].draw(count) for name, count in counts.items()}
+        drawn = {name: self.samplers[name].draw(counts[name]) for name in within}
         left = batch - sum(rows.count for rows in drawn.values())
         for i, name in enumerate(free):
             drawn[name] = self.samplers[name].draw(left * (i + 1) // len(free) - left * i // len(free))
+        for name in beside:
+            sampler = self.samplers[name]
+            if isinstance(sampler, Follows):
+                sampler.follow(drawn)
+            drawn[name] = sampler.draw(counts[name])
         return _some([(f, drawn[f.name]) for f in feeds if f.name in drawn])
 
     def _backward(self, listen: bool = True) -> list[Outcome]:

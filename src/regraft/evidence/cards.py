@@ -1,10 +1,11 @@
 '''Cards: what every method says of itself, read from its own file without importing it.
 
-A method is found by its place: `parts/<kind>/<name>.py` or `recipes/<name>.py` defines `<name>`. The file stem is the
-name of the object, the card, the claim (`claims/<name>.py`) and the record (`evidence/records/<name>.json`); a stem
-that begins with an underscore is no method. A claim that belongs to no one method (a combination, a finding of a paper)
-has the card of its own file. Third parties add an entry point of the group `regraft.parts` that names a package with
-the same folders: `samplers/`, ..., `recipes/`, `claims/`, `evidence/records/`.
+A method is found by its place: `parts/<kind>/<name>.py`, `strategies/<name>.py` or `recipes/<name>.py` defines
+`<name>`. The file stem is the name of the object, the card, the claim (`claims/<name>.py`) and the record
+(`evidence/records/<name>.json`); a stem that begins with an underscore is no method. A claim that belongs to no one
+method (a combination, a finding of a paper) has the card of its own file. Third parties add an entry point of the group
+`regraft.parts` that names a package with the same folders: `samplers/`, ..., `strategies/`, `recipes/`, `claims/`,
+`evidence/records/`.
 
 The words of a card are the module's docstring:
 
@@ -50,8 +51,11 @@ KINDS = {
     "transforms": "transform",
     "edits": "edit",
     "metrics": "metric",
+    "strategies": "strategy",
     "recipes": "recipe",
 }
+BESIDE_PARTS = ("strategies", "recipes")
+"""The kinds whose folders lie beside that of the parts."""
 FINDING = "finding"
 Standing: TypeAlias = Literal["shown", "not shown", "cannot tell", "stale", "unmeasured", "no claim"]
 """`no claim`: a building block that says of itself what it does and claims nothing; its tests are exact."""
@@ -137,7 +141,7 @@ class Tree:
         """(kind, file) of every method in the order of `KINDS`, then of the claims that belong to no one method."""
         named = set()
         for folder, kind in KINDS.items():
-            for path in _python(self.root / folder if folder == "recipes" else self.parts / folder):
+            for path in _python((self.root if folder in BESIDE_PARTS else self.parts) / folder):
                 if folder != "recipes" or _defines_itself(path):
                     named.add(path.stem)
                     yield kind, path

@@ -1,9 +1,12 @@
-"""A classifier: any `nn.Module` that maps a batch of inputs to logits, or a body with a head."""
+"""A classifier: any `nn.Module` that maps a batch of inputs to logits, the last layer of which is its head."""
 
 from __future__ import annotations
 
+from typing import Self, cast
+
 from torch import Tensor, nn
 
+from regraft.core.errors import RegraftError
 from regraft.core.parts import Out
 from regraft.core.rows import Rows
 from regraft.models.base import TorchModel
@@ -12,23 +15,49 @@ from regraft.models.base import TorchModel
 class Classifier(TorchModel):
     """Rows have inputs in column `x` [rows, ...] and classes in column `y` [rows], int64.
 
+    Rows without `x` and with `features` [rows, width] are read by the head alone.
+
     Args:
         module: the network; called with `x`, gives logits [rows, classes].
-        head: the last layer's name in the module, when its input is wanted as `features`.
+        head: the last layer's name in the module; none: the last linear layer. Its input are the features.
+
+    Raises RegraftError for a head that the module does not have, or that is no linear layer.
     """
 
     def __init__(self, module: nn.Module, *, head: str | None = None) -> None:
         super().__init__(module)
+        linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+        if head is not None and head not in linear:
+            raise RegraftError(f"the module has no linear layer {head!r}; it has {linear}")
+        self.head_name = head if head is not None else next(reversed(linear), None)
+        self._watch()
+
+    def _watch(self) -> None:
         self._features: Tensor | None = None
-        if head is not None:
-            module.get_submodule(head).register_forward_pre_hook(self._keep)
+        self._hook = None if self.head_name is None else self.head.register_forward_pre_hook(self._keep)
+
+    def copy(self) -> Self:
+        if self._hook is not None:
+            self._hook.remove()  # or the twin's head would tell this one what it read
+        twin = super().copy()
+        self._watch()
+        twin._watch()
+        return twin
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, weight [classes, width]."""
+        if self.head_name is None:
+            raise RegraftError("the classifier has no linear layer that could be its head")
+        return cast(nn.Linear, self.module.get_submodule(self.head_name))
 
     def _keep(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._features = inputs[0]
 
     def read(self, rows: Rows) -> Out:
-        logits = self.runner(rows["x"])
-        return Out(logits, rows["y"], None, self._features)
+        logits = self.runner(rows["x"]) if "x" in rows else self.head(rows["features"])
+        features, self._features = self._features, None
+        return Out(logits, rows["y"], None, features)
 
     def sizes(self, rows: Rows) -> Tensor | None:
         return None

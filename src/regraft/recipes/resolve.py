@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from regraft.core.errors import RegraftError, nearest
 from regraft.core.parts import Loss, Sampler, Schedule
+from regraft.evidence.cards import BESIDE_PARTS
 
 
 def part(kind: str, said: Any, where: str) -> Any:
@@ -75,15 +76,16 @@ def _typed(wanted: Any, value: Any, where: str) -> Any:
 
 
 def modules(kind: str) -> dict[str, str]:
-    """The parts of a kind, by the files in its folder: name -> module. Packages named by the entry point group
+    """The methods of a kind, by the files in its folder: name -> module. Packages named by the entry point group
     `regraft.parts` have folders like ours; ours come first."""
-    packages = ["regraft.parts", *(point.value for point in entry_points(group="regraft.parts"))]
+    ours = "regraft" if kind in BESIDE_PARTS else "regraft.parts"
+    packages = [ours, *(point.value for point in entry_points(group="regraft.parts"))]
     found: dict[str, str] = {}
     for package in packages:
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or []) if spec else []:
             for file in sorted(Path(folder, kind).glob("*.py")):
-                if file.stem != "__init__":
+                if not file.stem.startswith("_"):
                     found.setdefault(file.stem, f"{package}.{kind}.{file.stem}")
     return found
 

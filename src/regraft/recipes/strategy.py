@@ -1,32 +1,64 @@
-"""A strategy carries a model through a stream of tasks: one plan, begun anew for every task.
+"""A strategy carries a model through a stream of tasks.
 
-    for each task:   fit(new rows + the strategy's plan)  ->  every task is tested
+    for each task:   before · fit(new rows + the strategy's plan) · after          the version that goes on
+                     release, on a copy of it                                      the version that answers
 
 What its parts leave in memory reaches the next task; so do the classes that were learned (`classes`). A new row is read
-as often under every strategy: rows of memory come on top, as `Feed.share` of a larger batch.
+as often under every strategy: rows of memory come beside the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+import importlib.util
+import inspect
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from regraft.core.errors import Clash, RegraftError
+from regraft.core.errors import Clash, RegraftError, nearest
+from regraft.core.parts import Answers, Edit, Model
 from regraft.core.plan import Feed, Plan, Weighted
-from regraft.data.scenario import Scenario
-from regraft.engine.fit import Fitted, Meter, fit
+from regraft.core.rows import Rows
+from regraft.data.scenario import Scenario, Task
+from regraft.engine import checkpoint
+from regraft.engine.edits import apply, still
+from regraft.engine.evaluate import mean_nll
+from regraft.engine.fit import Meter, fit
 from regraft.engine.training import Training
-from regraft.models.classifier import Classifier
 from regraft.parts.losses.nll import nll
+from regraft.parts.losses.own_task import own_task
 from regraft.parts.metrics.ability_matrix import AbilityMatrix
 from regraft.parts.samplers.shuffled import shuffled
+from regraft.recipes.resolve import modules
 
 TESTED_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training of its own, by a whole plan.
+
+    Attributes:
+        epochs: how long, in passes over the task's rows; `steps`, where it is given, says it instead.
+        lr: a factor on the stream's learning rate.
+        fresh: begins with the weights that the stream began with.
+    """
+
+    plan: Plan
+    epochs: float = 1.0
+    steps: int | None = None
+    lr: float = 1.0
+    fresh: bool = False
+
+
+Step: TypeAlias = Edit | Stage
 
 
 @dataclass(frozen=True)
@@ -36,16 +68,90 @@ class Strategy:
     Attributes:
         plan: what is added to plain training on the task's rows.
         labels: what is learned from labels, if not the cross-entropy of all rows alike.
+        before, after: edits and trainings around it, in order.
+        release: the same on a copy that is tested, and not gone on with.
+        reads: whether training reads the rows of the task or of all tasks so far.
+        fresh: every task begins with the weights that the stream began with.
+        epochs: a factor on the length of training; 0: none.
     """
 
     plan: Plan = field(default_factory=Plan)
     labels: tuple[Weighted, ...] = ()
+    before: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
+    release: tuple[Step, ...] = ()
+    reads: Literal["task", "all"] = "task"
+    fresh: bool = False
+    epochs: float = 1.0
 
     def __add__(self, other: Strategy) -> Strategy:
         if self.labels and other.labels and self.labels != other.labels:
             said = " and ".join(str([str(w.part) for w in s.labels]) for s in (self, other))
             raise Clash(f"both strategies say how labels are learned: {said}", do="Keep one")
-        return Strategy(self.plan + other.plan, self.labels or other.labels)
+        for when in ("before", "after", "release"):
+            if both := next((s for s in getattr(other, when) if s in getattr(self, when)), None):
+                raise Clash(f"both strategies have {both} in `{when}`", do="Keep one")
+        joined = {n: getattr(self, n) + getattr(other, n) for n in ("plan", "before", "after", "release")}
+        plain = {f.name: f.default for f in fields(self)}
+        for name in ("reads", "fresh", "epochs"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if plain[name] not in (mine, theirs) and mine != theirs:
+                raise Clash(f"the strategies set {name} to {mine!r} and {theirs!r}", do="Keep one")
+            joined[name] = theirs if mine == plain[name] else mine
+        return Strategy(labels=self.labels or other.labels, **joined)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A strategy by name: called with knobs, it gives the strategy.
+
+    Attributes:
+        tune: the knobs that depend on the data, each with values to choose among.
+        null: the knobs at which it does nothing.
+    """
+
+    name: str
+    make: Callable[..., Strategy]
+    tune: Mapping[str, Sequence[Any]]
+    null: Mapping[str, Any]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return {name: p.default for name, p in inspect.signature(self.make).parameters.items()}
+
+    def __call__(self, **knobs: Any) -> Strategy:
+        known = self.defaults
+        if unknown := next((knob for knob in knobs if knob not in known), None):
+            raise RegraftError(f"{self.name} has no knob {unknown!r}{nearest(unknown, known)}")
+        return self.make(**knobs)
+
+
+def method(
+    *, tune: Mapping[str, Sequence[Any]] | None = None, null: Mapping[str, Any] | None = None
+) -> Callable[[Callable[..., Strategy]], Method]:
+    """A method from a function of keyword-only knobs that returns its strategy."""
+    return lambda make: Method(make.__name__, make, tune or {}, null or {})
+
+
+def method_named(name: str) -> Method:
+    """The method of a file in `strategies/`, or of the Python file that `name` is the path of."""
+    known = modules("strategies")
+    if name.endswith(".py"):
+        path = Path(name)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise RegraftError("there is no such file", where=name)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        name = path.stem
+    elif name in known:
+        module = importlib.import_module(known[name])
+    else:
+        raise RegraftError(f"no strategy {name!r}{nearest(name, known)}", do="`regraft methods` lists them")
+    found = getattr(module, name, None)
+    if not isinstance(found, Method):
+        raise RegraftError(f"the file defines no method {name!r}", where=module.__file__, do="Put @method() over it")
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,72 +159,190 @@ class Lived:
     """What became of a stream.
 
     Attributes:
-        accuracy: [tasks + 1, tasks], of every task before the first and after each task.
-        fitted: what each task's training left.
+        scores: [tasks + 1, tasks], of every task before the first and after each task.
+        better: whether higher or lower scores are.
+        memory: what the strategy's parts left in the end.
     """
 
-    accuracy: NDArray[np.float64]
-    fitted: tuple[Fitted, ...]
+    scores: NDArray[np.float64]
+    better: Literal["higher", "lower"]
+    memory: Mapping[str, Any]
 
     def measures(self) -> dict[str, float]:
         """average, forgetting, backward and forward transfer; see `ability_matrix`."""
-        learned = (None, *range(self.accuracy.shape[1]))
-        return AbilityMatrix(self.accuracy, learned, better="higher").measures()
+        learned = (None, *range(self.scores.shape[1]))
+        return AbilityMatrix(self.scores, learned, better=self.better).measures()
 
 
 def live(
-    model: Classifier,
+    model: Model,
     scenario: Scenario,
     strategy: Strategy,
     training: Training,
     *,
     epochs: float = 1.0,
     meter: Meter | None = None,
+    folder: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    on_task: Callable[[int, Sequence[float]], None] | None = None,
 ) -> Lived:
     """Learns the tasks of a scenario in order; `model` ends as it is after the last.
 
-    `training.batch` counts new rows; its `steps` are set by `epochs` and the task's rows.
+    Args:
+        training: its `batch` counts new rows; its `steps` are set by `epochs` and the task's rows.
+        folder: where the stream is kept; one that was stopped goes on from there and ends in the same bits.
+        on_task: told each task's number and the scores after it.
 
-    Raises RegraftError for feeds that leave no room for new rows, or whose share is not a number.
+    Raises RegraftError for a part that cannot do what the stream asks of it.
     """
-    shares = [feed.share for feed in strategy.plan.feeds]
-    fixed = [share for share in shares if isinstance(share, float | int)]
-    if len(fixed) < len(shares) or sum(fixed) >= 1:
-        raise RegraftError(f"the strategy's feeds have the shares {shares}", do="Give each a number, under 1 together")
-    memory: Mapping[str, Any] = {}
-    known = torch.empty(0, dtype=torch.long)
-    accuracies = [tested(model, scenario)]
-    fitted = []
-    for i, task in enumerate(scenario.tasks):
-        rows = task.train
-        plan = Plan((Feed("new", shuffled()),)) + strategy.plan + Plan(losses=strategy.labels or (Weighted(nll()),))
-        setting = replace(
-            training,
-            steps=max(1, round(epochs * rows.count / training.batch)),
-            batch=round(training.batch / (1 - sum(fixed))),
-            seed=training.seed + i,
-        )
-        done = fit(model, plan, {"new": rows}, setting, memory={**memory, "classes": known}, meter=meter)
-        memory = done.memory
-        known = torch.cat([known, task.classes]).unique()
-        fitted.append(done)
-        accuracies.append(tested(model, scenario))
-    return Lived(np.array(accuracies), tuple(fitted))
+    stream = _Stream(model, scenario, strategy, training, epochs, meter, folder, checkpoint_seconds)
+    for i in range(stream.done, len(scenario.tasks)):
+        stream.learn(i)
+        if on_task is not None:
+            on_task(i, stream.scores[-1])
+    return Lived(np.array(stream.scores), scenario.better, stream.memory)
 
 
-@torch.no_grad()
-def tested(model: Classifier, scenario: Scenario) -> list[float]:
-    """The part of each task's test rows that is classified rightly."""
+class _Stream:
+    def __init__(
+        self,
+        model: Model,
+        scenario: Scenario,
+        strategy: Strategy,
+        training: Training,
+        epochs: float,
+        meter: Meter | None,
+        folder: Path | None,
+        checkpoint_seconds: float,
+    ) -> None:
+        self.model, self.scenario, self.strategy = model, scenario, strategy
+        self.training, self.epochs, self.meter = training, epochs, meter
+        self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
+        self.plan = Plan((Feed("new", shuffled()),)) + strategy.plan + _labels(strategy, scenario)
+        steps = (*strategy.before, *strategy.after, *strategy.release)
+        keeps = strategy.fresh or any(isinstance(step, Stage) and step.fresh for step in steps)
+        self.first = {name: tensor.clone() for name, tensor in model.state().items()} if keeps else {}
+        self.memory: Mapping[str, Any] = {}
+        self.scores: list[list[float]] = []
+        self.done = 0
+        saved = None if folder is None else checkpoint.newest(folder / "tasks")[0]
+        if saved is not None:
+            self.memory, self.scores, self.done = saved["memory"], saved["scores"], saved["done"]
+            model.load(saved["model"])
+        else:
+            self.scores.append(tested(model, scenario, strategy, {}))
+
+    def learn(self, i: int) -> None:
+        """The task of this number."""
+        task, strategy = self.scenario.tasks[i], self.strategy
+        data = {"new": task.train}
+        if strategy.reads == "all":
+            data["new"] = _numbered(Rows.join(t.train for t in self.scenario.tasks[: i + 1]))
+        known = self.memory.get("classes", torch.empty(0, dtype=torch.long))
+        told = self.memory.get("told", torch.zeros(0, self.scenario.classes, dtype=torch.bool))
+        self.memory = {**self.memory, "classes": known, "told": _told(told, task)}
+        seed = self.training.seed + i
+        steps: list[Step] = [*strategy.before]
+        if strategy.epochs:
+            steps.append(Stage(self.plan, strategy.epochs, fresh=strategy.fresh))
+        for place, step in enumerate([*steps, *strategy.after]):
+            self.memory = self._take(self.model, step, data, self.memory, seed, f"{i}.{place}")
+        answering, memory = self.model, self.memory
+        if strategy.release:
+            answering = self.model.copy()
+            for place, step in enumerate(strategy.release):
+                memory = self._take(answering, step, data, memory, seed, f"{i}.release.{place}")
+        self.memory = {**self.memory, "classes": torch.cat([known, task.classes]).unique()}
+        self.scores.append(tested(answering, self.scenario, strategy, memory))
+        self.done = i + 1
+        if self.folder is not None:
+            state = {"model": self.model.state(), "memory": self.memory, "scores": self.scores, "done": self.done}
+            checkpoint.save(self.folder / "tasks", self.done, state)
+            for left in self.folder.glob(f"{i}.*"):
+                shutil.rmtree(left)
+
+    def _take(
+        self,
+        model: Model,
+        step: Step,
+        data: Mapping[str, Rows],
+        memory: Mapping[str, Any],
+        seed: int,
+        place: str,
+    ) -> Mapping[str, Any]:
+        """One step on `model`; what memory is after it."""
+        if not isinstance(step, Stage):
+            return apply(step, model, data, memory, seed=seed)
+        if step.fresh:
+            model.load(self.first)
+        length = max(1, round(self.epochs * step.epochs * data["new"].count / self.training.batch))
+        setting = replace(self.training, steps=step.steps or length, lr=self.training.lr * step.lr, seed=seed)
+        folder = None if self.folder is None else self.folder / place
+        return fit(
+            model,
+            step.plan,
+            data,
+            setting,
+            memory=memory,
+            meter=self.meter,
+            folder=folder,
+            checkpoint_seconds=self.checkpoint_seconds,
+        ).memory
+
+
+def tested(model: Model, scenario: Scenario, strategy: Strategy, memory: Mapping[str, Any]) -> list[float]:
+    """Every task's score: the part of its test rows that is classified rightly, or their mean loss in nats."""
+    if scenario.better == "lower":
+        return [mean_nll(model, task.test) for task in scenario.tasks]
+    answer = _answerer(model, strategy, memory)
     training = model.module.training
     model.module.eval()
     found = []
-    for task in scenario.tasks:
-        logits = torch.cat([model.module(chunk["x"].to(model.device)) for chunk in task.test.chunks(TESTED_ROWS)])
-        if task.asked is None:
-            chosen = logits.argmax(-1)
-        else:
-            asked = task.asked.to(logits.device)
-            chosen = asked[logits[:, asked].argmax(-1)]
-        found.append(float((chosen.cpu() == task.test["y"]).double().mean()))
+    with torch.no_grad():
+        for task in scenario.tasks:
+            logits = torch.cat([answer(chunk.to(model.device)) for chunk in task.test.chunks(TESTED_ROWS)])
+            if task.asked is None:
+                chosen = logits.argmax(-1)
+            else:
+                asked = task.asked.to(logits.device)
+                chosen = asked[logits[:, asked].argmax(-1)]
+            found.append(float((chosen.cpu() == task.test["y"]).double().mean()))
     model.module.train(training)
     return found
+
+
+def _answerer(model: Model, strategy: Strategy, memory: Mapping[str, Any]) -> Callable[[Rows], Tensor]:
+    """How the model answers: by itself, or as the strategy's trainable says."""
+    name = "answer"
+    runs = [part.begin(still({"student": model}, {}, memory, name=name, seed=0)) for part in strategy.plan.trainables]
+    answering = [
+        (part, run) for part, run in zip(strategy.plan.trainables, runs, strict=True) if isinstance(run, Answers)
+    ]
+    if len(answering) > 1:
+        raise Clash(f"{answering[0][0]} and {answering[1][0]} both say how the version answers", do="Keep one")
+    if answering and memory:
+        return answering[0][1].answer
+    return lambda rows: model.read(rows).logits
+
+
+def _labels(strategy: Strategy, scenario: Scenario) -> Plan:
+    """What is learned from labels; where tests say of which task they are, among the classes of that task."""
+    labels = strategy.labels or (Weighted(nll()),)
+    if scenario.told:
+        labels = tuple(replace(w, part=own_task()) if w.part == nll() else w for w in labels)
+    return Plan(losses=labels)
+
+
+def _told(told: Tensor, task: Task) -> Tensor:
+    """Which classes each task has that rows may name, bool [tasks, classes], with those of this one."""
+    if task.number is None:
+        return told
+    if task.number >= len(told):
+        told = torch.cat([told, told.new_zeros(task.number + 1 - len(told), told.shape[1])])
+    told = told.clone()
+    told[task.number, task.classes] = True
+    return told
+
+
+def _numbered(rows: Rows) -> Rows:
+    return rows.having(row=torch.arange(rows.count))

@@ -41,9 +41,9 @@ def _reordered(x: Tensor, order: Tensor) -> Tensor:
     return x[:, order]
 
 
-def memory(share: float = 0.5, **knobs: object) -> Plan:
-    """As many rows of memory as new ones in every batch."""
-    return Plan(feeds=(Feed("memory", reservoir(**{"size": MEMORY, **knobs}), share),))  # type: ignore[arg-type]
+def memory(beside: float = 1.0, **knobs: object) -> Plan:
+    """As many rows of memory as new ones in every step."""
+    return Plan(feeds=(Feed("memory", reservoir(**{"size": MEMORY, **knobs}), beside=beside),))  # type: ignore[arg-type]
 
 
 def lived(

@@ -1,0 +1,152 @@
+"""A network that all tasks of a stream share, and tensors that every task has for itself.
+
+The first update moves the whole network; later ones move only what their task owns: modules that were put in beside
+layers, and tensors of the network itself. Between updates the network is as the first one left it, bit for bit, and
+what the tasks own is in memory: no update can change what an earlier task answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Context, Model, Slot
+from regraft.core.rows import Rows
+
+
+class PerTask:
+    """A trainable at work whose tensors every task has for itself. A method says which, and what the modules do.
+
+    `tasks`: what each task owns, by name. `now`: the task that is learned, as the rows named `source` say, or else the
+    next one.
+    """
+
+    key: str
+    """Its name in memory, and of the modules that it puts in."""
+
+    def __init__(self, ctx: Context, source: str = "new") -> None:
+        self.ctx, self.model = ctx, ctx.models["student"]
+        left = ctx.memory.get(self.key, {"tasks": {}, "anchor": None})
+        self.tasks: dict[int, dict[str, Tensor]] = {int(task): own for task, own in left["tasks"].items()}
+        self.now, self.anchor = len(self.tasks), left["anchor"]
+        if source in ctx.data and "task" in ctx.data[source]:
+            said = torch.as_tensor(ctx.data[source]["task"]).unique().tolist()
+            if len(said) != 1:
+                raise RegraftError(f"{self.key}: the rows {source!r} are of the tasks {said}, not of one")
+            self.now = said[0]
+        if self.anchor is None and source in ctx.data:
+            self.anchor = self.now  # the task that moves the whole network
+        self._put: list[tuple[nn.Module, Any]] = []
+
+    # --- what a method says
+
+    def modules(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """The modules to put in, each by the name of its layer, as a new task begins with them."""
+        raise NotImplementedError
+
+    def beside(self, layer: Any, module: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        """What the layer gives in place of `output`."""
+        raise NotImplementedError
+
+    def plain(self, network: nn.Module) -> Collection[str]:
+        """The tensors of the network that every task has for itself."""
+        raise NotImplementedError
+
+    def which(self, rows: Rows) -> Tensor:
+        """Of which task each row is, int64 [rows], where the rows do not say."""
+        raise RegraftError(f"{self.key}: rows must say in column 'task' of which task they are")
+
+    # --- learning
+
+    def install(self, model: Model) -> None:
+        self.shared = self._values(self.plain(model.module))
+        if self.now != self.anchor:
+            self._put_in()
+        if self.now in self.tasks:
+            model.load(self.tasks[self.now])
+
+    def multiplier(self, slot: Slot) -> float:
+        return 1.0 if self.now == self.anchor or slot.name in self._own() else 0.0
+
+    def leave(self) -> Mapping[str, Any]:
+        tasks = {**self.tasks, self.now: self._values(self._own())}
+        return {self.key: {"tasks": {str(task): own for task, own in tasks.items()}, "anchor": self.anchor}}
+
+    def fold(self, model: Model) -> None:
+        if self.now != self.anchor:
+            model.load(self.shared)
+        self._take_out()
+
+    # --- answering
+
+    def answer(self, rows: Rows) -> Tensor:
+        task = rows["task"] if "task" in rows else self.which(rows)
+        logits: Tensor | None = None
+        for number in task.unique().tolist():
+            at = (task == number).nonzero().flatten()
+            found = self.logits(rows.take(at.cpu()), number)
+            logits = found.new_zeros(rows.count, *found.shape[1:]) if logits is None else logits
+            logits[at] = found
+        assert logits is not None, "there are rows"
+        return logits
+
+    def logits(self, rows: Rows, task: int) -> Tensor:
+        """What the network answers as that task."""
+        with self._as(task):
+            return self.model.read(rows).logits
+
+    @contextmanager
+    def _as(self, task: int) -> Iterator[None]:
+        if task not in self.tasks:  # not learned yet: the network as it is
+            yield
+            return
+        shared = self._values(self.plain(self.model.module))
+        if task != self.anchor:
+            self._put_in()
+        try:
+            self.model.load(self.tasks[task])
+            yield
+        finally:
+            self._take_out()
+            self.model.load(shared)
+
+    # --- tensors
+
+    def _put_in(self) -> None:
+        network = self.model.module
+        like = next(network.parameters())
+        for name, module in self.modules(network).items():
+            layer = network.get_submodule(name)
+            layer.add_module(self.key, module.to(like))
+
+            def hook(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+                return self.beside(layer, getattr(layer, self.key), inputs, output)
+
+            self._put.append((layer, layer.register_forward_hook(hook)))
+
+    def _take_out(self) -> None:
+        for layer, hook in self._put:
+            hook.remove()
+            delattr(layer, self.key)
+        self._put.clear()
+
+    def _own(self) -> set[str]:
+        network = self.model.module
+        inside = {name for name in self.model.state() if f".{self.key}." in f".{name}"}
+        return inside | set(self.plain(network))
+
+    def _values(self, names: Collection[str]) -> dict[str, Tensor]:
+        state = self.model.state()
+        return {name: state[name].detach().cpu().clone() for name in names}
+
+
+def norms_and_head(model: Any) -> set[str]:
+    """Every tensor of normalisation layers, running statistics too, and of the head."""
+    norms = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+    layers = {name for name, layer in model.module.named_modules() if isinstance(layer, norms)} | {model.head_name}
+    return {name for name in model.state() if name.rpartition(".")[0] in layers}

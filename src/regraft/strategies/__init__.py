@@ -1,0 +1,1 @@
+"""Named strategies for streams of tasks: one method, one file."""

@@ -1,0 +1,13 @@
+"""Plain training on each task in turn: what every strategy is compared with.
+
+Tags: fine-tuning, exemplar-free, task-free
+"""
+
+from __future__ import annotations
+
+from regraft.recipes.strategy import Strategy, method
+
+
+@method()
+def naive() -> Strategy:
+    return Strategy()
