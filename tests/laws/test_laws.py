@@ -18,6 +18,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Progress
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
+from regraft.engine.edits import apply
 from regraft.engine.fit import fit
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
@@ -34,6 +35,7 @@ MEMORY = {
     "gradient_norms": {"norm": "l1", "values": torch.linspace(2.0, 1.0, STEPS)},
     "classes": torch.tensor([0, 1]),
     "told": torch.ones(2, 3, dtype=torch.bool),
+    "reprogram": {"tasks": {"1": {"5.weight": torch.ones(3, 7).double()}}, "anchor": 1},
     "ewc": {"F": {"0.weight": torch.ones(7, 5).double()}, "w": {"0.weight": torch.zeros(7, 5).double()}},
     "refresh": {"0.weight": torch.ones(7, 5).double()},
 }
@@ -69,12 +71,13 @@ def table(count: int = 40, seed: int = 0) -> Rows:
     x = torch.randn(count, 5, generator=dice, dtype=torch.float64)
     y = torch.randint(0, 3, (count,), generator=dice)
     number = torch.arange(count)
-    return Rows({"x": x, "y": y, "source": number % 3, "row": number, "task": number % 2})
+    return Rows({"x": x, "y": y, "source": number % 3, "row": number, "task": number * 0})
 
 
 def model() -> Classifier:
     torch.manual_seed(1)
-    return Classifier(nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double())
+    body = [nn.Linear(5, 7), nn.Tanh(), nn.Unflatten(1, (1, 7)), nn.Conv1d(1, 1, 3, padding=1), nn.Flatten()]
+    return Classifier(nn.Sequential(*body, nn.Linear(7, 3)).double())
 
 
 def run(plan: Plan, data: dict[str, Rows] | None = None, **kw: Any) -> dict[str, Tensor]:
@@ -94,14 +97,14 @@ def plan_with(kind: str, a_part: Any) -> Plan:
     base = Plan(feeds=(feed,), losses=(Weighted(a_part if kind == "losses" else nll()),))
     if kind == "penalties":
         return base + Plan(penalties=(Weighted(a_part),))
-    if kind == "gradients":
-        return base + Plan(gradients=(a_part,))
+    if kind in ("gradients", "trainables"):
+        return base + Plan(**{kind: (a_part,)})
     return base + Plan(lr=a_part) if kind == "schedules" else base
 
 
 IN_A_PLAN = [
     pytest.param(kind, p.values[0], id=f"{kind}-{p.id}")
-    for kind in ("samplers", "losses", "penalties", "gradients", "schedules")
+    for kind in ("samplers", "losses", "penalties", "trainables", "gradients", "schedules")
     for p in of(kind)
 ]
 
@@ -215,3 +218,22 @@ def test_a_zero_gradient_stays_finite(gradient: Any) -> None:
     still = {"new": table().having(scale=torch.zeros(40, dtype=torch.float64))}
     after = run(plan_with("gradients", gradient), data=still)
     assert all(torch.isfinite(t).all() for t in after.values())
+
+
+@pytest.mark.parametrize("trainable", of("trainables"))
+def test_a_trainable_leaves_a_plain_network(trainable: Any) -> None:
+    student, plain = model(), model()
+    fit(student, plan_with("trainables", trainable), {"new": table()}, TRAINING, memory=MEMORY)
+    assert [name for name, _ in student.module.named_modules()] == [name for name, _ in plain.module.named_modules()]
+    assert student.state().keys() == plain.state().keys()
+    assert all(slot.tensor.requires_grad and slot.kind == "base" for slot in student.slots())
+
+
+@pytest.mark.parametrize("edit", of("edits"))
+def test_an_edit_has_dice_of_its_own_and_names_tensors_that_are_there(edit: Any) -> None:
+    rows = {"new": table()}
+    first, second = model(), model()
+    for student in (first, second):
+        apply(edit, student, rows, MEMORY, seed=3)
+    assert same(dict(first.state()), dict(second.state()))
+    assert first.state().keys() == model().state().keys()

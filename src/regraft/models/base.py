@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,13 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Slot, Weights
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:base_model\.model\.|_orig_mod\.|module\.)|\.base_layer(?=\.)")
+_PARAMETRIZED = re.compile(r"parametrizations\.([^.]+)\.original$")
 _DEPTH = re.compile(r"(?:^|\.)(?:layers|blocks|h|layer)\.(\d+)(?:\.|$)")
 
 
 def canonical(name: str) -> str:
     """The name a tensor has in the bare model, whatever torch.compile, DDP or an adapter put around it."""
-    return _WRAPPERS.sub("", name)
+    return _PARAMETRIZED.sub(r"\1", _WRAPPERS.sub("", name))
 
 
 def not_finite(weights: Weights) -> str | None:
@@ -51,11 +52,17 @@ class TorchModel:
             own = canonical(name)
             depth = _DEPTH.search(own)
             role = own.rsplit(".", 2)[-2] if "." in own else own
-            found.append(Slot(own, tensor, "base", role, int(depth[1]) if depth else None))
+            kind: Literal["base", "adapter"] = "adapter" if "parametrizations." in own else "base"
+            found.append(Slot(own, tensor, kind, role, int(depth[1]) if depth else None))
         return found
 
     def weights(self) -> Weights:
-        return {slot.name: slot.tensor for slot in self.slots()}
+        adapted = {
+            f"{name}.{tensor}" if name else tensor: getattr(layer, tensor)
+            for name, layer in self.module.named_modules()
+            for tensor in getattr(layer, "parametrizations", ())
+        }
+        return {slot.name: adapted.get(slot.name, slot.tensor) for slot in self.slots() if slot.kind == "base"}
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor a saved model needs, parameters and persistent buffers, by name; tied tensors once."""

@@ -23,7 +23,7 @@ CHUNK_NUMBERS = 1 << 25
 
 
 def diagonal_fisher(model: Model, rows: Rows) -> dict[str, Tensor]:
-    """F of every floating-point tensor, by name, at the labels of the rows, in evaluation mode.
+    """F of every floating-point tensor but those of adapters, by name, at the labels of the rows, in evaluation mode.
 
     A network of linear layers that each read one vector a row costs what one pass over the rows in training costs: the
     squares of layer inputs and of output gradients are multiplied. Others are differentiated row by row at once
@@ -33,7 +33,7 @@ def diagonal_fisher(model: Model, rows: Rows) -> dict[str, Tensor]:
         raise RegraftError("the Fisher information of no rows is not defined")
     training = model.module.training
     model.module.eval()
-    slots = {slot.name: slot.tensor for slot in model.slots() if slot.tensor.is_floating_point()}
+    slots = {s.name: s.tensor for s in model.slots() if s.kind == "base" and s.tensor.is_floating_point()}
     moved = {name: tensor.requires_grad for name, tensor in slots.items()}
     for tensor in slots.values():
         tensor.requires_grad_(True)
@@ -89,14 +89,17 @@ def _by_layers(model: Model, rows: Rows, slots: Mapping[str, Tensor]) -> dict[st
 
 def _by_vmap(model: Model, rows: Rows, slots: Mapping[str, Tensor]) -> dict[str, Tensor]:
     reader = _RowLoss(model)
-    parameters = {f"module.{name}": p.detach() for name, p in model.module.named_parameters()}
+    names = {id(tensor): name for name, tensor in slots.items()}
+    own = {f"module.{name}": p for name, p in model.module.named_parameters() if id(p) in names}
+    parameters = {name: p.detach() for name, p in own.items()}
     each = vmap(grad(lambda w, columns: functional_call(reader, w, (columns,))), (None, 0), randomness="error")
     total = {name: torch.zeros_like(tensor) for name, tensor in slots.items()}
     for chunk in rows.chunks(max(1, CHUNK_NUMBERS // sum(p.numel() for p in parameters.values()))):
         columns = {name: column for name, column in chunk.to(model.device).items() if isinstance(column, Tensor)}
-        gradients = each(parameters, columns)
-        for slot_name, name in zip(slots, parameters, strict=True):
-            total[slot_name] += gradients[name].square().sum(0)
+        with torch.no_grad():  # what is not differentiated here may still ask for gradients
+            gradients = each(parameters, columns)
+        for name, p in own.items():
+            total[names[id(p)]] += gradients[name].square().sum(0)
     return total
 
 

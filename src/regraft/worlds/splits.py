@@ -8,17 +8,19 @@ The settings of methods are chosen on the same streams of another data set, docu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft.core.plan import Feed, Plan
 from regraft.data.scenario import Scenario, domains, split_classes
 from regraft.engine.bits import one_thread
 from regraft.engine.fit import Meter
 from regraft.engine.training import Training
+from regraft.models.classifier import Classifier
 from regraft.parts.samplers.reservoir import reservoir
 from regraft.recipes.strategy import Strategy, live
 from regraft.worlds.tables import Split, data_set, perceptron, topics
@@ -46,21 +48,44 @@ def memory(beside: float = 1.0, **knobs: object) -> Plan:
     return Plan(feeds=(Feed("memory", reservoir(**{"size": MEMORY, **knobs}), beside=beside),))  # type: ignore[arg-type]
 
 
+def convolutional(classes: int, *, seed: int, channels: tuple[int, int] = (16, 32)) -> Classifier:
+    """Images of 8 x 8, given as 64 numbers: two convolutions with batch normalisation, 2 x 2 averages, a head."""
+    a, b = channels
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = [nn.Unflatten(1, (1, 8, 8))]
+        layers += [nn.Conv2d(1, a, 3, padding=1), nn.BatchNorm2d(a), nn.ReLU()]
+        layers += [nn.Conv2d(a, b, 3, padding=1, stride=2), nn.BatchNorm2d(b), nn.ReLU()]
+        return Classifier(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * b, classes)))
+
+
+Network: TypeAlias = Callable[[Scenario, int], Classifier]
+
+
+def _perceptron(tasks: Scenario, seed: int) -> Classifier:
+    return perceptron(tasks.tasks[0].train["x"].shape[1], *HIDDEN, tasks.classes, seed=seed)
+
+
 def lived(
     strategy: Strategy,
     meter: Meter | None,
     seed: int,
-    stream: Stream = "classes",
+    stream: Stream | Scenario = "classes",
     *,
+    network: Network = _perceptron,
     epochs: float = EPOCHS,
     batch: int = BATCH,
     lr: float = LR,
     tuning: bool = False,
 ) -> dict[str, float]:
-    """Accuracy over all tasks after the last, and forgetting, both in [0, 1]."""
-    tasks = scenario(stream, seed, tuning=tuning)
-    model = perceptron(tasks.tasks[0].train["x"].shape[1], *HIDDEN, tasks.classes, seed=seed)
+    """Accuracy over all tasks after the last, and forgetting, both in [0, 1].
+
+    Args:
+        stream: one of the streams above, or any other.
+        network: makes the network of a stream and a seed; none: the perceptron.
+    """
+    tasks = stream if isinstance(stream, Scenario) else scenario(stream, seed, tuning=tuning)
     training = Training(steps=1, batch=batch, lr=lr, optimizer="SGD", clip=None, seed=seed, explode=1e9)
     with one_thread():
-        found = live(model, tasks, strategy, training, epochs=epochs, meter=meter).measures()
+        found = live(network(tasks, seed), tasks, strategy, training, epochs=epochs, meter=meter).measures()
     return {"accuracy": found["average"], "forgetting": found["forgetting"]}

@@ -60,5 +60,5 @@ class _EWC:
         if self.part.rows is not None and self.part.rows < rows.count:
             rows = rows.take(torch.randperm(rows.count, generator=self.ctx.rng)[: self.part.rows])
         F = accumulated_fisher(self.F, self.part.gamma, student, rows)
-        w = {slot.name: slot.tensor.detach().cpu().clone() for slot in student.slots() if slot.name in F}
+        w = {name: tensor.detach().cpu().clone() for name, tensor in student.weights().items() if name in F}
         return {"ewc": {"F": F, "w": w}}
