@@ -21,9 +21,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 study = typer.Typer(help="Try settings on short forks of a model.", no_args_is_help=True, rich_markup_mode=None)
+bench = typer.Typer(help="Compare methods at equal budget.", no_args_is_help=True, rich_markup_mode=None)
 claims = typer.Typer(help="The experiments behind the methods.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(claims, name="claims")
 app.add_typer(study, name="study")
+app.add_typer(bench, name="bench")
 
 LinePath = Annotated[Path, typer.Argument(help="the line's folder", show_default=False)]
 VersionRef = Annotated[str, typer.Argument(help="id, prefix, v3, a pointer such as released, head, latest")]
@@ -317,6 +319,29 @@ def study_rewarming(
     from regraft.cli.updates import set_knobs
 
     rewarming(line, data, keep or [], base, set_knobs(set or []), device, trust_remote_code, json)
+
+
+@bench.command("continual")
+def bench_continual(
+    methods: Annotated[
+        list[str] | None, typer.Option(help="Strategies, or Python files that define one; none: all.")
+    ] = None,
+    ground: Annotated[
+        list[str] | None, typer.Option(help="classes, told, inputs, online, images; none: the first four.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A YAML file that names grounds of your own data.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds to judge on.")] = 5,
+    settings: Annotated[int, typer.Option(min=1, help="Settings that each method tries on other streams.")] = 6,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    out: Annotated[Path, typer.Option(help="Where the results are written; a stopped run goes on there.")] = Path(
+        "bench-continual"
+    ),
+    json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+) -> None:
+    """Methods for streams of tasks: tuned on one stream, judged on another; a table and a figure."""
+    from regraft.cli.bench import continual
+
+    continual(methods or [], ground or [], recipe, seeds, settings, jobs, out, json)
 
 
 @claims.command("run")

@@ -51,7 +51,7 @@ class Live:
     def plan(self, steps: int, seconds: float | None) -> None:
         self.total = steps
         if seconds is not None:
-            self.notice(f"time       about {_span(max(1, seconds))} of training, by a trial of one batch")
+            self.notice(f"time       about {span(max(1, seconds))} of training, by a trial of one batch")
 
     def record(self, record: Mapping[str, float]) -> None:
         now = time.monotonic()
@@ -66,7 +66,7 @@ class Live:
         left = spent / steps * (self.total - record["step"]) if steps and self.total else None
         said = f"step {record['step']:.0f}  {speed:,.0f} tokens/s  held-out loss {self.held}"
         if left is not None:
-            said += f"  {_span(left)} left"
+            said += f"  {span(left)} left"
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=record["step"], said=said)
         elif now - self.said >= EVERY_SECONDS and self.total and not self.quiet:
@@ -83,7 +83,7 @@ class Live:
             self.bar = None
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """A time to wait, in years where clocks would be absurd."""
     if seconds > 3 * _YEAR:
         return f"{seconds / _YEAR:,.0f} years"

@@ -37,12 +37,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from regraft.core.errors import RegraftError, nearest
 from regraft.evidence.cards import OURS, Code, Standing, Tree, code, standing, trees
+from regraft.evidence.running import Notes, in_processes
 
 Unit: TypeAlias = Literal["rows", "tokens", "updates", "forwards", "none"]
 COUNTS = ("rows", "tokens", "updates", "forwards")
@@ -372,17 +373,19 @@ def measure(
         RegraftError: no such claim, or it cannot be run.
     """
     tree = _tree(name, root)
-    claim = load(name, tree)
+    _loaded.cache_clear()  # the file may have changed since
+    claim = _loaded(name, tree)
     if seeds is not None:
         claim = replace(claim, seeds=tuple(seeds))
     before = code(name, tree)
-    notes = _Notes(scratch or _cache(), name, _everything(tree))
-    runs = notes.read()
+    notes = _notes(scratch or _cache(), name, _everything(tree))
     wanted = [(arm, seed) for seed in claim.seeds for arm in claim.arms]
+    known = notes.read()
+    runs = {w: Run(**known[repr(w)]) for w in wanted if repr(w) in known}
     left = [w for w in wanted if w not in runs]
-    for (arm, seed), run in _run_all(name, tree, claim, left, jobs):
+    for (arm, seed), run in in_processes(partial(_work, name, tree), left, jobs, repr(name)):
         runs[arm, seed] = run
-        notes.write(arm, seed, run)
+        notes.write(repr((arm, seed)), asdict(run))
         if progress:
             progress(sum(w in runs for w in wanted), len(wanted), f"{arm}, seed {seed}")
     if code(name, tree).hash != before.hash:
@@ -445,32 +448,8 @@ def _tree(name: str, root: Path | None) -> Tree:
     raise RegraftError(f"no claim named {name!r}{hint}", do="A claim is a file claims/<name>.py")
 
 
-def _run_all(
-    name: str, tree: Tree, claim: Claim, left: list[tuple[str, int]], jobs: int
-) -> Iterator[tuple[tuple[str, int], Run]]:
-    if jobs <= 1 or len(left) < 2:
-        from regraft.engine.bits import one_thread
-
-        with one_thread():
-            yield from (((arm, seed), _run(claim, arm, seed, tree.claim(name))) for arm, seed in left)
-        return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    pool = ProcessPoolExecutor(min(jobs, len(left)), get_context("spawn"), _work_on_one_thread)
-    try:
-        futures = {pool.submit(_work, name, tree, arm, seed): (arm, seed) for arm, seed in left}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
-        raise RegraftError(f"a worker died while measuring {name!r}", do="Use fewer jobs if memory ran out") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _work(name: str, tree: Tree, arm: str, seed: int) -> Run:
-    return _run(_loaded(name, tree), arm, seed, tree.claim(name))
+def _work(name: str, tree: Tree, wanted: tuple[str, int]) -> Run:
+    return _run(_loaded(name, tree), *wanted, tree.claim(name))
 
 
 @lru_cache(maxsize=1)
@@ -496,12 +475,6 @@ def _run(claim: Claim, arm: str, seed: int, path: Path) -> Run:
     return Run(scores, meter.counts(), meter.seconds)
 
 
-def _work_on_one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def _versions() -> dict[str, str]:
     import platform
     from importlib.metadata import version
@@ -512,35 +485,13 @@ def _versions() -> dict[str, str]:
 # --- what is kept ---------------------------------------------------------------------------------------------------
 
 
-class _Notes:
-    """The runs that are done, one JSON line each, for one state of the code; those of any other state are removed."""
-
-    def __init__(self, folder: Path, name: str, key: str) -> None:
-        self.path = folder / f"{name}-{key}.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob(f"{name}-*.jsonl"):
-            if old != self.path:
-                old.unlink(missing_ok=True)
-
-    def read(self) -> dict[tuple[str, int], Run]:
-        runs = {}
-        for line in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
-                note = json.loads(line)
-                runs[note["arm"], note["seed"]] = Run(note["scores"], note["counts"], note["seconds"])
-            except (ValueError, KeyError, TypeError):
-                # Torn by a kill in the middle of the line: that run is done again.
-                continue
-        return runs
-
-    def write(self, arm: str, seed: int, run: Run) -> None:
-        line = json.dumps({"arm": arm, "seed": seed, **asdict(run)})
-        with self.path.open("a") as file:
-            # Begins a line of its own even after a torn one.
-            file.write(f"\n{line}\n")
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+def _notes(folder: Path, name: str, state: str) -> Notes:
+    """Of the runs that are done, for one state of the code; those of any other state are removed."""
+    notes = Notes(folder / f"{name}-{state}.jsonl")
+    for old in folder.glob(f"{name}-*.jsonl"):
+        if old != notes.path:
+            old.unlink(missing_ok=True)
+    return notes
 
 
 def _cache() -> Path:

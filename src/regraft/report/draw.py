@@ -26,7 +26,8 @@ def _rules(colours: Sequence[str], ink: str, grid: str) -> str:
 
 STYLE = (
     ".rg text{font:12px system-ui,sans-serif}.rg path{fill:none;stroke-width:2;stroke-linejoin:round}"
-    ".rg .grid{stroke-width:1}.rg .dashed{stroke-dasharray:5 4}.rg circle{fill:currentColor;stroke:none}"
+    ".rg .grid,.rg .bar,.rg .lead{stroke-width:1}.rg .bar,.rg .lead{opacity:.45}"
+    ".rg .dashed{stroke-dasharray:5 4}.rg circle{fill:currentColor;stroke:none}"
     ".rg text.label{fill:currentColor;stroke:none;font-weight:600}"
     + _rules(_LIGHT, "#444", "#dcdcdc")
     + f"@media screen and (prefers-color-scheme:dark){{{_rules(_DARK, '#c4c4c4', '#3c3c3c')}}}"
@@ -95,24 +96,24 @@ def figure(
     """
     if not panels or not all(panel.series for panel in panels):
         raise RegraftError("there is nothing to draw", where=title)
-    across = _Scale.of(x, (v for panel in panels for line in panel.series for v in line.x), padding=0.0)
-    down = [_Scale.of(panel.y, (v for line in panel.series for v in line.y), padding=0.06) for panel in panels]
-    left = 10 + max(_text_width(label) for scale in down for _, label in scale.ticks())
+    across = Scale.of(x, (v for panel in panels for line in panel.series for v in line.x), padding=0.0)
+    down = [Scale.of(panel.y, (v for line in panel.series for v in line.y), padding=0.06) for panel in panels]
+    left = 10 + max(text_width(label) for scale in down for _, label in scale.ticks())
     named = [_labels_fit(panel) for panel in panels]
     ends = [line.name for panel, fits in zip(panels, named, strict=True) if fits for line in panel.series]
-    right = width - 14 - max((_text_width(_cut(end)) for end in ends), default=0.0)
+    right = width - 14 - max((text_width(cut(end)) for end in ends), default=0.0)
     across = across.between(left, right)
     body, top = [], 0.0
     for panel, scale, fits in zip(panels, down, named, strict=True):
         head = _HEAD if fits else _HEAD + _LINE * len(panel.series)
         body.append(_panel(panel, across, scale.between(top + head + panel.height, top + head), top, fits))
         top += head + panel.height + _GAP
-    body.append(_foot(x, across, top - _GAP))
+    body.append(foot(x, across, top - _GAP))
     height = top - _GAP + _FOOT
     style = f"<style>{STYLE}</style>" if standalone else ""
     return (
-        f'<svg class="rg" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_n(height)}" width="{width}" '
-        f'height="{_n(height)}" role="img" aria-labelledby="{name}-title {name}-description">'
+        f'<svg class="rg" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {px(height)}" width="{width}" '
+        f'height="{px(height)}" role="img" aria-labelledby="{name}-title {name}-description">'
         f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-description">{escape(description)}</desc>'
         f"{style}{''.join(body)}</svg>"
     )
@@ -135,7 +136,7 @@ def short(value: float) -> str:
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """From values to pixels: `low` lies at `start`, `high` at `end`."""
 
     low: float
@@ -145,7 +146,7 @@ class _Scale:
     end: float = 1.0
 
     @classmethod
-    def of(cls, axis: Axis, data: Iterable[float], *, padding: float) -> _Scale:
+    def of(cls, axis: Axis, data: Iterable[float], *, padding: float) -> Scale:
         values = [*data, *axis.include]
         low, high = min(values), max(values)
         if axis.log:
@@ -156,8 +157,8 @@ class _Scale:
         room = (high - low) * padding if high > low else abs(high) * 0.05 or 1.0
         return cls(low - room, high + room, False)
 
-    def between(self, start: float, end: float) -> _Scale:
-        return _Scale(self.low, self.high, self.log, start, end)
+    def between(self, start: float, end: float) -> Scale:
+        return Scale(self.low, self.high, self.log, start, end)
 
     def __call__(self, value: float) -> float:
         at: Callable[[float], float] = math.log10 if self.log else float
@@ -194,26 +195,26 @@ def _log_ticks(low: float, high: float, most: int) -> tuple[float, ...]:
     return tuple(found[:: -(-len(found) // most)])
 
 
-def _panel(panel: Panel, across: _Scale, down: _Scale, top: float, fits: bool) -> str:
-    parts = [f'<text x="0" y="{_n(top + 12)}">{escape(panel.y.label)}</text>']
+def _panel(panel: Panel, across: Scale, down: Scale, top: float, fits: bool) -> str:
+    parts = [f'<text x="0" y="{px(top + 12)}">{escape(panel.y.label)}</text>']
     for value, label in down.ticks(max(2, panel.height // 30)):
-        at = _n(down(value))
-        parts.append(f'<path class="grid" d="M{_n(across.start)} {at}H{_n(across.end)}"/>')
-        parts.append(f'<text x="{_n(across.start - 6)}" y="{at}" dy="4" text-anchor="end">{label}</text>')
+        at = px(down(value))
+        parts.append(f'<path class="grid" d="M{px(across.start)} {at}H{px(across.end)}"/>')
+        parts.append(f'<text x="{px(across.start - 6)}" y="{at}" dy="4" text-anchor="end">{label}</text>')
     parts += [_line(line, across, down) for line in panel.series]
     parts += _end_labels(panel, across, down) if fits else _legend(panel, top)
     return "".join(parts)
 
 
-def _line(line: Series, across: _Scale, down: _Scale) -> str:
-    points = [(_n(across(x)), _n(down(y))) for x, y in zip(line.x, line.y, strict=True)]
+def _line(line: Series, across: Scale, down: Scale) -> str:
+    points = [(px(across(x)), px(down(y))) for x, y in zip(line.x, line.y, strict=True)]
     kind = f"s{line.colour % COLOURS}" + " dashed" * line.dashed
     dots = "".join(f'<circle cx="{x}" cy="{y}" r="3"/>' for x, y in points) if len(points) <= _FEW else ""
     path = "L".join(f"{x} {y}" for x, y in points)
     return f'<g class="{kind}"><path d="M{path}"/>{dots}</g>'
 
 
-def _end_labels(panel: Panel, across: _Scale, down: _Scale) -> list[str]:
+def _end_labels(panel: Panel, across: Scale, down: Scale) -> list[str]:
     """Each name beside the end of its line, moved apart where they would overlap."""
     ends = sorted((down(line.y[-1]), i) for i, line in enumerate(panel.series))
     places = [at for at, _ in ends]
@@ -223,8 +224,8 @@ def _end_labels(panel: Panel, across: _Scale, down: _Scale) -> list[str]:
     for i in reversed(range(len(places))):
         places[i] = min(places[i], down.start - (len(places) - 1 - i) * _LINE) if shift else places[i]
     return [
-        f'<text class="label s{panel.series[i].colour % COLOURS}" x="{_n(across.end + 8)}" y="{_n(at)}" dy="4">'
-        f"{escape(_cut(panel.series[i].name))}</text>"
+        f'<text class="label s{panel.series[i].colour % COLOURS}" x="{px(across.end + 8)}" y="{px(at)}" dy="4">'
+        f"{escape(cut(panel.series[i].name))}</text>"
         for at, (_, i) in zip(places, ends, strict=True)
     ]
 
@@ -232,19 +233,19 @@ def _end_labels(panel: Panel, across: _Scale, down: _Scale) -> list[str]:
 def _legend(panel: Panel, top: float) -> list[str]:
     return [
         f'<g class="s{line.colour % COLOURS}{" dashed" * line.dashed}">'
-        f'<path d="M0 {_n(at - 4)}h18"/><text class="label" x="24" y="{_n(at)}">{escape(line.name)}</text></g>'
+        f'<path d="M0 {px(at - 4)}h18"/><text class="label" x="24" y="{px(at)}">{escape(line.name)}</text></g>'
         for line, at in ((line, top + _HEAD + _LINE * i + 6) for i, line in enumerate(panel.series))
     ]
 
 
-def _foot(axis: Axis, across: _Scale, at: float) -> str:
+def foot(axis: Axis, across: Scale, at: float) -> str:
     shown = across.ticks(max(2, int((across.end - across.start) / 90)))
     drawn = [(across(value), label) for value, label in shown]
-    kept = [drawn[0], *(b for a, b in pairwise(drawn) if b[0] - a[0] >= _text_width(b[1]))] if drawn else []
-    parts = [f'<path class="grid" d="M{_n(across.start)} {_n(at)}H{_n(across.end)}"/>']
-    parts += [f'<text x="{_n(x)}" y="{_n(at + 15)}" text-anchor="middle">{label}</text>' for x, label in kept]
+    kept = [drawn[0], *(b for a, b in pairwise(drawn) if b[0] - a[0] >= text_width(b[1]))] if drawn else []
+    parts = [f'<path class="grid" d="M{px(across.start)} {px(at)}H{px(across.end)}"/>']
+    parts += [f'<text x="{px(x)}" y="{px(at + 15)}" text-anchor="middle">{label}</text>' for x, label in kept]
     middle = (across.start + across.end) / 2
-    parts.append(f'<text x="{_n(middle)}" y="{_n(at + 32)}" text-anchor="middle">{escape(axis.label)}</text>')
+    parts.append(f'<text x="{px(middle)}" y="{px(at + 32)}" text-anchor="middle">{escape(axis.label)}</text>')
     return "".join(parts)
 
 
@@ -252,14 +253,14 @@ def _labels_fit(panel: Panel) -> bool:
     return len(panel.series) * _LINE <= panel.height
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def _text_width(text: str) -> float:
+def text_width(text: str) -> float:
     """About as wide as the text is in pixels; the reader's fonts are not known."""
     return _CHARACTER * len(text)
 
 
-def _n(pixels: float) -> str:
+def px(pixels: float) -> str:
     return f"{pixels:.1f}".removesuffix(".0")

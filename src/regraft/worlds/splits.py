@@ -31,7 +31,11 @@ TASKS, MEMORY, BATCH, EPOCHS, LR, HIDDEN = 5, 200, 32, 20, 0.05, (256, 256)
 
 def scenario(stream: Stream, seed: int, *, tuning: bool = False) -> Scenario:
     """A stream of digits; of topics, to choose settings on."""
-    rows: Split = topics(seed) if tuning else data_set("digits", seed)
+    return stream_of(topics(seed) if tuning else data_set("digits", seed), stream, seed)
+
+
+def stream_of(rows: Split, stream: Stream, seed: int) -> Scenario:
+    """A stream of any rows; `seed` is of the orders of inputs."""
     if stream != "inputs":
         return split_classes(rows.train, rows.held, TASKS, told=stream == "told", name=stream)
     dice, width = torch.Generator().manual_seed(seed), rows.train["x"].shape[1]
@@ -62,7 +66,8 @@ def convolutional(classes: int, *, seed: int, channels: tuple[int, int] = (16, 3
 Network: TypeAlias = Callable[[Scenario, int], Classifier]
 
 
-def _perceptron(tasks: Scenario, seed: int) -> Classifier:
+def one_head(tasks: Scenario, seed: int) -> Classifier:
+    """The perceptron that learns a stream."""
     return perceptron(tasks.tasks[0].train["x"].shape[1], *HIDDEN, tasks.classes, seed=seed)
 
 
@@ -72,7 +77,7 @@ def lived(
     seed: int,
     stream: Stream | Scenario = "classes",
     *,
-    network: Network = _perceptron,
+    network: Network = one_head,
     epochs: float = EPOCHS,
     batch: int = BATCH,
     lr: float = LR,

@@ -1,0 +1,113 @@
+"""`bench continual`: methods for streams of tasks, compared at equal budget on grounds that nobody tuned on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regraft.cli.live import err, out, span
+from regraft.cli.tables import plain_table
+from regraft.core.errors import RegraftError, nearest
+
+if TYPE_CHECKING:
+    from regraft.recipes.comparison import Comparison, Ground, Trial
+
+USUAL = ("classes", "told", "inputs", "online")
+
+
+def continual(
+    methods: Sequence[str],
+    grounds: Sequence[str],
+    recipe: Path | None,
+    seeds: int,
+    settings: int,
+    jobs: int,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Tunes and judges, shows a table a ground, and writes `results.json`, `table.md` and `index.html` in `folder`."""
+    from regraft.evidence.running import Notes
+    from regraft.recipes.comparison import compare
+    from regraft.recipes.resolve import modules
+    from regraft.recipes.trials import Trials
+    from regraft.report.methods import markdown, page
+
+    find = partial(_ground, recipe)
+    places = {name: find(name) for name in grounds or _names(recipe)}
+    chosen = [name for said in methods for name in said.split(",") if name] or list(modules("strategies"))
+    trials = Trials(find, Notes(folder / "trials.jsonl"), _state(recipe), jobs, _Progress())
+    found = compare(places, chosen, trials, seeds=range(seeds), configurations=settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("results.json", json.dumps(found.to_json(), indent=1)),
+        ("table.md", markdown(found)),
+        ("index.html", page(found)),
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        _show(found)
+        out.print(f"\nfigure, table and figures in {folder / 'index.html'}")
+
+
+def _names(recipe: Path | None) -> Sequence[str]:
+    return USUAL
+
+
+def _ground(recipe: Path | None, name: str) -> Ground:
+    from regraft.worlds.grounds import GROUNDS
+
+    if name not in GROUNDS:
+        raise RegraftError(f"no ground {name!r}{nearest(name, GROUNDS)}", do=f"There are {', '.join(GROUNDS)}")
+    return GROUNDS[name]
+
+
+def _state(recipe: Path | None) -> str:
+    """What results depend on beside the trial: the code, and the recipe."""
+    import regraft
+
+    digest = hashlib.sha256(recipe.read_bytes() if recipe else b"")
+    for path in sorted(Path(regraft.__path__[0]).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class _Progress:
+    """One line now and then: trials done, and about how long the rest will take."""
+
+    def __init__(self) -> None:
+        self.began = self.said = time.monotonic()
+        self.first = 0
+
+    def __call__(self, done: int, total: int, trial: Trial) -> None:
+        now = time.monotonic()
+        if done == total or now - self.said > 10:
+            self.said = now
+            phase = "judging" if trial.judged else "tuning"
+            left = (now - self.began) / max(1, done - self.first) * (total - done)
+            err.print(f"{phase}: {done} of {total} runs, about {span(left)} left", style="dim")
+        if done == total:
+            self.began, self.first = now, 0
+
+
+def _show(found: Comparison) -> None:
+    from regraft.report.methods import COLUMNS, cells
+
+    for ground, says in found.grounds.items():
+        out.print(f"\n{ground}: {says}\n")
+        table = plain_table(*COLUMNS)
+        refused = []
+        for row in found.rows[ground]:
+            if row.refused:
+                refused.append(row)
+            else:
+                table.add_row(*cells(row))
+        out.print(table)
+        for row in refused:
+            out.print(f"{row.method} cannot act here: {row.refused}", style="dim")

@@ -1,0 +1,259 @@
+"""Methods for streams of tasks, compared: settings are chosen on one stream, methods are judged on another.
+
+    tuning     every method tries the same number of settings on the tuning stream: its defaults, then random ones of
+               its knobs and of the learning rate; the one with the best average after the last task is kept
+    judging    that setting, untouched, on streams that nobody tuned on, over several seeds
+
+A new row is read as often under every method. What a method cannot do on a ground is said in its place.
+
+Paper: "Hyperparameters in Continual Learning: a Reality Check" Cha and Cho 2024. https://arxiv.org/abs/2403.09066
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from torch import Tensor
+
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Model
+from regraft.data.scenario import Scenario
+from regraft.engine.bits import one_thread
+from regraft.engine.training import Training
+from regraft.recipes.strategy import Method, live, method_named
+
+BASELINE = "naive"
+WIDEST_LR = 3.0
+"""A random setting's learning rate is the ground's, times a factor between 1 / WIDEST_LR and WIDEST_LR."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where methods are compared.
+
+    Attributes:
+        judged, tuning: the streams, by seed; without one to tune on, methods are judged at their defaults.
+        network: a new network for a stream and a seed.
+        memory: rows that a method may keep, if it keeps any.
+    """
+
+    says: str
+    judged: Callable[[int], Scenario]
+    tuning: Callable[[int], Scenario] | None
+    network: Callable[[Scenario, int], Model]
+    training: Training
+    epochs: float
+    memory: int
+
+
+class Setting(NamedTuple):
+    """Knobs of a method, and a factor on the ground's learning rate."""
+
+    knobs: tuple[tuple[str, Any], ...] = ()
+    lr: float = 1.0
+
+
+class Trial(NamedTuple):
+    """One run: a method with a setting on one stream of a ground."""
+
+    ground: str
+    method: str
+    judged: bool
+    seed: int
+    setting: Setting
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a trial came to.
+
+    Attributes:
+        average, forgetting: after the last task, as `Lived.measures` says them; `better`: which averages are.
+        seconds: of one process on one thread.
+        kept: bytes that the method left in memory beside the network.
+        refused: why the method cannot act here; then nothing else is said.
+    """
+
+    average: float = math.nan
+    forgetting: float = math.nan
+    better: Literal["higher", "lower"] = "higher"
+    seconds: float = math.nan
+    updates: int = 0
+    kept: int = 0
+    refused: str = ""
+
+
+class _Counter:
+    updates = 0
+
+    def add(self, *, rows: int, tokens: int, updates: int) -> None:
+        self.updates += updates
+
+
+def attempt(trial: Trial, ground: Ground) -> Found:
+    """Runs one trial on one thread."""
+    method, counter = method_named(trial.method), _Counter()
+    knobs = {"memory": ground.memory} if "memory" in method.defaults else {}
+    training = replace(ground.training, lr=ground.training.lr * trial.setting.lr, seed=trial.seed)
+    stream = ground.judged if trial.judged else ground.tuning
+    assert stream is not None, "nothing is tuned where there is no stream for it"
+    try:
+        with one_thread():
+            scenario = stream(trial.seed)
+            model, strategy = ground.network(scenario, trial.seed), method(**{**knobs, **dict(trial.setting.knobs)})
+            began = time.process_time()
+            lived = live(model, scenario, strategy, training, epochs=ground.epochs, meter=counter)
+            seconds = time.process_time() - began
+    except RegraftError as error:
+        return Found(refused=str(error))
+    said = lived.measures()
+    forgetting = said.get("forgetting", math.nan)
+    return Found(said["average"], forgetting, lived.better, seconds, counter.updates, _size(lived.memory))
+
+
+def _size(tree: Any) -> int:
+    if isinstance(tree, Tensor):
+        return tree.numel() * tree.element_size()
+    if isinstance(tree, Mapping):
+        return sum(map(_size, tree.values()))
+    return sum(map(_size, tree)) if isinstance(tree, list | tuple) else 0
+
+
+def settings(method: Method, count: int) -> list[Setting]:
+    """So many settings of a method; the first are its defaults, the others random."""
+    dice = random.Random(method.name)
+    grid = [tuple(zip(method.tune, values, strict=True)) for values in itertools.product(*method.tune.values())]
+    dice.shuffle(grid)
+    others = itertools.islice(itertools.cycle(grid), count - 1)
+    return [Setting(), *(Setting(knobs, float(f"{WIDEST_LR ** dice.uniform(-1, 1):.3g}")) for knobs in others)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one ground.
+
+    Attributes:
+        setting: the one that was kept. `tuned`: its average on the tuning streams, none where nothing was tuned.
+        found: of the judged streams, by seed.
+        cost: the median over seeds of its seconds, as a multiple of plain training's on the same stream.
+        refused: why it cannot act here; then nothing is measured.
+    """
+
+    method: str
+    setting: Setting
+    tuned: float | None
+    found: tuple[Found, ...]
+    cost: float
+    refused: str = ""
+
+    def mean(self, of: Literal["average", "forgetting", "kept"]) -> tuple[float, float]:
+        """The mean over seeds and half its 95% interval (t); the half is not a number with one seed."""
+        from scipy.special import stdtrit
+
+        values = [getattr(f, of) for f in self.found]
+        if len(values) < 2:
+            return values[0], math.nan
+        reach = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+        return statistics.fmean(values), reach
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found: by ground, a row for every method, the best average first, what cannot act last."""
+
+    grounds: Mapping[str, str]
+    rows: Mapping[str, tuple[Row, ...]]
+    seeds: tuple[int, ...]
+    tuning_seeds: tuple[int, ...]
+    configurations: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Runner: TypeAlias = Callable[[Sequence[Trial]], Iterable[tuple[Trial, Found]]]
+
+
+def compare(
+    grounds: Mapping[str, Ground],
+    methods: Sequence[str],
+    run: Runner,
+    *,
+    seeds: Sequence[int],
+    tuning_seeds: Sequence[int] = (100, 101),
+    configurations: int = 6,
+) -> Comparison:
+    """Tunes and judges every method on every ground.
+
+    Args:
+        methods: names, or paths of Python files that define one. Plain training is always among them.
+        run: does the trials, in any order; it may know some from an earlier run.
+        configurations: settings that each method tries where there is a stream to tune on.
+
+    Raises RegraftError for a seed that is tuned on and judged, for no seed, or for no setting.
+    """
+    if both := set(seeds) & set(tuning_seeds):
+        raise RegraftError(f"seeds {sorted(both)} are tuned on and judged", do="Judge on other seeds")
+    if configurations < 1 or not seeds:
+        raise RegraftError("there must be a setting to try and a seed to judge on")
+    names = list(dict.fromkeys([BASELINE, *methods]))
+    tried = {name: settings(method_named(name), configurations) for name in names}
+    tuning = [
+        Trial(place, name, False, seed, setting)
+        for place, ground in grounds.items()
+        if ground.tuning is not None
+        for name in names
+        for setting in tried[name]
+        for seed in tuning_seeds
+    ]
+    tuned = _means(run(tuning)) if configurations > 1 else {}
+    kept = {
+        (place, name): max(
+            ((tuned.get((place, name, setting), -math.inf), setting) for setting in tried[name]),
+            key=lambda found: found[0],  # the first of equals: the defaults
+        )
+        for place in grounds
+        for name in names
+    }
+    judging = [
+        Trial(place, name, True, seed, kept[place, name][1]) for place in grounds for seed in seeds for name in names
+    ]
+    found = dict(run(judging))
+    rows: dict[str, tuple[Row, ...]] = {}
+    for place in grounds:
+        plain = [found[Trial(place, BASELINE, True, seed, kept[place, BASELINE][1])] for seed in seeds]
+        made = []
+        for name in names:
+            value, setting = kept[place, name]
+            its = [found[Trial(place, name, True, seed, setting)] for seed in seeds]
+            refused = next((f.refused for f in its if f.refused), "")
+            cost = statistics.median(f.seconds / p.seconds for f, p in zip(its, plain, strict=True))
+            made.append(Row(name, setting, abs(value) if math.isfinite(value) else None, tuple(its), cost, refused))
+        rows[place] = tuple(sorted(made, key=_rank, reverse=True))
+    said = {place: ground.says for place, ground in grounds.items()}
+    return Comparison(said, rows, tuple(seeds), tuple(tuning_seeds), configurations)
+
+
+def _goodness(found: Found) -> float:
+    """The average, where more is better; worst of all if it could not act or came to nothing."""
+    value = found.average if found.better == "higher" else -found.average
+    return value if math.isfinite(value) else -math.inf
+
+
+def _means(found: Iterable[tuple[Trial, Found]]) -> dict[tuple[str, str, Setting], float]:
+    """How good each setting is on the tuning streams, on average over their seeds."""
+    by: dict[tuple[str, str, Setting], list[float]] = {}
+    for trial, outcome in found:
+        by.setdefault((trial.ground, trial.method, trial.setting), []).append(_goodness(outcome))
+    return {key: statistics.fmean(values) for key, values in by.items()}
+
+
+def _rank(row: Row) -> float:
+    return -math.inf if row.refused else statistics.fmean(map(_goodness, row.found))

@@ -1,0 +1,138 @@
+"""A comparison of methods as people read it: tables, and a figure of what each keeps against what it reaches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from regraft.evidence.cards import cards
+from regraft.recipes.comparison import Comparison, Row
+from regraft.report.draw import STYLE, Axis
+from regraft.report.scatter import Point, scatter
+
+COLUMNS = ("method", "average", "forgetting", "cost", "kept", "setting")
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "replay": ("replay",),
+    "distillation": ("distillation",),
+    "weights and gradients": ("weight regularisation", "gradient projection", "optimisation"),
+    "parameters of a task's own": ("parameter isolation", "prompts", "low rank", "heads"),
+}
+"""What a point's colour says; a method belongs to the first family that one of its tags names, else to none."""
+LEAST_SIZE, MOST_SIZE = 0.6, 12.0
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row of the table, as COLUMNS names it."""
+    scale, digits = (100, 1) if row.found[0].better == "higher" else (1, 3)
+    average, forgetting = (_with_reach(*row.mean(of), scale, digits) for of in ("average", "forgetting"))
+    knobs = [
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.setting.knobs
+    ]
+    knobs += [f"lr×{row.setting.lr:.2g}"] if row.setting.lr != 1 else []
+    return (
+        row.method,
+        average,
+        forgetting,
+        f"{row.cost:.2f}×",
+        _kept(row.mean("kept")[0]),
+        " ".join(knobs) or "defaults",
+    )
+
+
+def _with_reach(mean: float, reach: float, scale: float, digits: int) -> str:
+    if not math.isfinite(mean):
+        return ""
+    half = f" ± {reach * scale:.{digits}f}" if math.isfinite(reach) else ""
+    return f"{mean * scale:.{digits}f}{half}"
+
+
+def _kept(size: float) -> str:
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
+
+
+def said(found: Comparison) -> str:
+    """How it was measured, in one sentence."""
+    tuned = any(row.tuned is not None for rows in found.rows.values() for row in rows)
+    how = (
+        f"settings chosen among {found.configurations} of each method on other streams (seeds "
+        f"{', '.join(map(str, found.tuning_seeds))})"
+        if tuned
+        else "at their defaults, nothing tuned"
+    )
+    return (
+        f"Judged on {len(found.seeds)} seeds; {how}. Average and forgetting after the last task, with 95% intervals; "
+        "cost: time as a multiple of plain training's, the median over seeds; kept: what stays in memory beside the "
+        "network."
+    )
+
+
+def markdown(found: Comparison) -> str:
+    """The tables, in Markdown."""
+    blocks = [said(found)]
+    for ground, says in found.grounds.items():
+        lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+        rows = found.rows[ground]
+        lines += [f"| {' | '.join(cells(row))} |" for row in rows if not row.refused]
+        blocks += [f"## {ground}", says[:1].upper() + says[1:] + ".", "\n".join(lines)]
+        blocks += [f"`{row.method}` cannot act here: {row.refused}." for row in rows if row.refused]
+    return "\n\n".join(blocks) + "\n"
+
+
+def picture(found: Comparison, ground: str, *, width: int = 900, standalone: bool = False) -> str:
+    """One ground's methods: forgetting across, average upwards, cost as area."""
+    colours = _colours()
+    rows = [row for row in found.rows[ground] if not row.refused and math.isfinite(row.mean("forgetting")[0])]
+    right = rows[0].found[0].better == "higher" if rows else True
+    scale, unit = (100, "%") if right else (1, "nats")
+    points = []
+    for row in rows:
+        (x, dx), (y, dy) = row.mean("forgetting"), row.mean("average")
+        size = min(max(row.cost, LEAST_SIZE), MOST_SIZE) if math.isfinite(row.cost) else 1.0
+        points.append(
+            Point(
+                row.method, x * scale, y * scale, dx * scale, dy * scale, size, colours.get(row.method, len(FAMILIES))
+            )
+        )
+    return scatter(
+        points,
+        Axis(f"forgetting, {unit}"),
+        Axis(f"{'accuracy' if right else 'loss'} after the last task, {unit}"),
+        title=f"Methods on {ground}",
+        description="; ".join(f"{p.name}: {p.y:.3g} {unit}, forgetting {p.x:.3g}" for p in points),
+        width=width,
+        name=f"methods-{ground}",
+        standalone=standalone,
+    )
+
+
+def page(found: Comparison) -> str:
+    """One page with every ground's figure and table; needs no other file."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(_file("methods.html"))
+    style = Markup(_file("page.css") + STYLE)
+    pictures = {
+        ground: Markup(picture(found, ground))
+        for ground, rows in found.rows.items()
+        if any(not row.refused for row in rows)
+    }
+    return template.render(
+        found=found, said=said(found), cells=cells, columns=COLUMNS, pictures=pictures, style=style, families=FAMILIES
+    )
+
+
+@cache
+def _colours() -> dict[str, int]:
+    found = {}
+    for card in cards(broken=lambda _: None):
+        known = [i for i, tags in enumerate(FAMILIES.values()) if set(tags) & set(card.tags)]
+        found[card.name] = known[0] if known else len(FAMILIES)
+    return found
+
+
+def _file(name: str) -> str:
+    return files("regraft.report").joinpath(name).read_text(encoding="utf-8")

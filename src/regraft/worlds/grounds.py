@@ -1,0 +1,59 @@
+"""The grounds on which `regraft bench continual` compares methods, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from regraft.data.scenario import Scenario
+from regraft.engine.training import Training
+from regraft.models.classifier import Classifier
+from regraft.recipes.comparison import Ground
+from regraft.worlds import texts
+from regraft.worlds.splits import BATCH, EPOCHS, HIDDEN, LR, MEMORY, Stream, convolutional, one_head, stream_of
+from regraft.worlds.tables import Split, data_set, glyphs
+
+TRAINING = Training(steps=1, batch=BATCH, lr=LR, optimizer="SGD", clip=None, explode=1e9)
+ONE_PASS = replace(TRAINING, batch=10)
+WIDTHS = "-".join(map(str, (64, *HIDDEN, 10)))
+
+
+def _streams(stream: Stream) -> tuple[Callable[[int], Scenario], Callable[[int], Scenario]]:
+    """Digits to judge on, letters to tune on."""
+
+    def of(rows: Callable[[int], Split]) -> Callable[[int], Scenario]:
+        return lambda seed: stream_of(rows(seed), stream, seed)
+
+    return of(lambda seed: data_set("digits", seed)), of(glyphs)
+
+
+def _images(tasks: Scenario, seed: int) -> Classifier:
+    return convolutional(tasks.classes, seed=seed)
+
+
+def _ground(says: str, stream: Stream, **other: Any) -> Ground:
+    judged, tuning = _streams(stream)
+    usual: dict[str, Any] = {"network": one_head, "training": TRAINING, "epochs": EPOCHS, "memory": MEMORY}
+    return Ground(says, judged, tuning, **{**usual, **other})
+
+
+GROUNDS = {
+    "classes": _ground(f"digits, 2 classes a task, one head ({WIDTHS}), {EPOCHS} epochs", "classes"),
+    "told": _ground(f"the same, and it is known of which task a row is ({WIDTHS})", "told"),
+    "inputs": _ground(f"all digits in 5 orders of their pixels ({WIDTHS}), {EPOCHS} epochs", "inputs"),
+    "online": _ground(
+        f"digits, 2 classes a task, every row once, 10 a batch ({WIDTHS})", "classes", training=ONE_PASS, epochs=1.0
+    ),
+    "text": Ground(
+        "five domains of text in sequence, a language model of 0.2M weights, one epoch; losses in nats a token",
+        texts.scenario,
+        partial(texts.scenario, tuning=True),
+        texts.network,
+        Training(steps=1, batch=16, lr=3e-3),
+        1.0,
+        MEMORY,
+    ),
+    "images": _ground("as told, learned by convolutions", "told", network=_images),
+}
