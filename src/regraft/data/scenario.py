@@ -3,6 +3,7 @@
 class-incremental     each task brings classes of its own; one head for all
 task-incremental      the same, and the task is known when it is asked
 domain-incremental    the classes stay, the inputs change
+long                  each task has a few classes drawn at random, so that they come back
 """
 
 from __future__ import annotations
@@ -52,11 +53,26 @@ class Scenario:
 
     Attributes:
         better: `higher`: it is judged by the part of rows classified rightly; `lower`: by their mean loss in nats.
+        tests: the rows that it is judged on, where they are not those of each task: so many tasks share them.
     """
 
     name: str
     tasks: tuple[Task, ...]
     better: Literal["higher", "lower"] = "higher"
+    tests: tuple[Rows, ...] = ()
+
+    @property
+    def judged(self) -> list[tuple[Rows, Tensor | None]]:
+        """What every version is tested on, and the classes that it chooses among; None: any."""
+        return [(rows, None) for rows in self.tests] or [(task.test, task.asked) for task in self.tasks]
+
+    @property
+    def taught(self) -> Tensor:
+        """Which tests a task teaches a class of, bool [tasks, tests]; without `tests`, each task its own."""
+        if not self.tests:
+            return torch.eye(len(self.tasks), dtype=torch.bool)
+        of = [rows["y"].unique() for rows in self.tests]
+        return torch.tensor([[bool(torch.isin(y, task.classes).any()) for y in of] for task in self.tasks])
 
     @property
     def classes(self) -> int:
@@ -160,6 +176,47 @@ def recurring(scenario: Scenario, times: int) -> Scenario:
         for task in scenario.tasks
     ]
     return replace(scenario, tasks=tuple(tasks))
+
+
+def long_stream(
+    train: Rows,
+    test: Rows,
+    tasks: int = 400,
+    *,
+    classes: int = 2,
+    rows: int | None = 100,
+    odds: Sequence[float] | None = None,
+    seed: int = 0,
+    name: str = "long",
+) -> Scenario:
+    """Each task is of a few classes drawn at random, so that they come back; every version is tested on each class.
+
+    Paper: "Challenging Common Assumptions about Catastrophic Forgetting" Lesort et al. 2022.
+           https://arxiv.org/abs/2207.04543
+
+    Args:
+        classes: of each task.
+        rows: of each task, drawn anew from those of its classes; None: all of them.
+        odds: how likely each class is drawn, classes ascending; None: all alike.
+
+    Raises:
+        RegraftError: there are fewer classes than a task has, or one cannot be tested.
+    """
+    known = train["y"].unique()
+    if tasks < 1 or not 1 <= classes <= len(known):
+        raise RegraftError(f"{tasks} tasks of {classes} classes cannot be drawn from {len(known)} classes")
+    if len(missing := known[~torch.isin(known, test["y"])]):
+        raise RegraftError(f"class {int(missing[0])} has no row to be tested on")
+    likely = torch.ones(len(known)) if odds is None else torch.as_tensor(odds, dtype=torch.float32)
+    if likely.shape != known.shape or not bool((likely > 0).all()):
+        raise RegraftError(f"there are {len(likely)} odds for {len(known)} classes; each class needs one over 0")
+    dice, found = torch.Generator().manual_seed(seed), []
+    for i in range(tasks):
+        its = known[torch.multinomial(likely, classes, generator=dice)].sort().values
+        at = torch.isin(train["y"], its).nonzero()[:, 0]
+        drawn = train.take(at[torch.randperm(len(at), generator=dice)[:rows]])
+        found.append(Task.of(f"{i}: {'+'.join(map(str, its.tolist()))}", drawn, test))
+    return Scenario(name, tuple(found), tests=tuple(test.where(test["y"] == c) for c in known))
 
 
 def few_shot(scenario: Scenario, shots: int, *, seed: int = 0) -> Scenario:

@@ -32,6 +32,7 @@ from regraft.engine.edits import apply, still
 from regraft.engine.evaluate import mean_nll
 from regraft.engine.fit import Meter, fit
 from regraft.engine.training import Training
+from regraft.numerics.accumulation import accumulation
 from regraft.parts.losses.nll import nll
 from regraft.parts.losses.own_task import own_task
 from regraft.parts.metrics.ability_matrix import AbilityMatrix
@@ -49,6 +50,7 @@ class Stage:
         epochs: how long, in passes over the task's rows; `steps`, where it is given, says it instead.
         lr: a factor on the stream's learning rate.
         fresh: begins with the weights that the stream began with.
+        tasks: which it belongs to: all, the first one alone, or those after it.
     """
 
     plan: Plan
@@ -56,6 +58,10 @@ class Stage:
     steps: int | None = None
     lr: float = 1.0
     fresh: bool = False
+    tasks: Literal["all", "first", "later"] = "all"
+
+    def belongs(self, task: int) -> bool:
+        return self.tasks == "all" or (self.tasks == "first") == (task == 0)
 
 
 Step: TypeAlias = Edit | Stage
@@ -66,7 +72,8 @@ class Strategy:
     """How to learn each task of a stream.
 
     Attributes:
-        plan: what is added to plain training on the task's rows.
+        plan: what is added to plain training on the task's rows; a feed `new` of its own draws them in place of
+            `shuffled`.
         labels: what is learned from labels, if not the cross-entropy of all rows alike.
         before, after: edits and trainings around it, in order.
         release: the same on a copy that is tested, and not gone on with.
@@ -159,17 +166,22 @@ class Lived:
     """What became of a stream.
 
     Attributes:
-        scores: [tasks + 1, tasks], of every task before the first and after each task.
+        scores: [tasks + 1, tests], before the first task and after each: of every task, or of the scenario's tests.
         better: whether higher or lower scores are.
         memory: what the strategy's parts left in the end.
+        taught: which tests each task teaches, bool [tasks, tests], where that is not each its own.
     """
 
     scores: NDArray[np.float64]
     better: Literal["higher", "lower"]
     memory: Mapping[str, Any]
+    taught: NDArray[np.bool_] | None = None
 
     def measures(self) -> dict[str, float]:
-        """average, forgetting, backward and forward transfer; see `ability_matrix`."""
+        """average, forgetting, backward and forward transfer, see `ability_matrix`; where classes come back, what was
+        gathered and what is forgotten at once, see `accumulation`."""
+        if self.taught is not None:
+            return accumulation(self.scores, self.taught, better=self.better)
         learned = (None, *range(self.scores.shape[1]))
         return AbilityMatrix(self.scores, learned, better=self.better).measures()
 
@@ -200,7 +212,8 @@ def live(
         stream.learn(i)
         if on_task is not None:
             on_task(i, stream.scores[-1])
-    return Lived(np.array(stream.scores), scenario.better, stream.memory)
+    taught = scenario.taught.numpy() if scenario.tests else None
+    return Lived(np.array(stream.scores), scenario.better, stream.memory, taught)
 
 
 class _Stream:
@@ -218,7 +231,8 @@ class _Stream:
         self.model, self.scenario, self.strategy = model, scenario, strategy
         self.training, self.epochs, self.meter = training, epochs, meter
         self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
-        self.plan = Plan((Feed("new", shuffled()),)) + strategy.plan + _labels(strategy, scenario)
+        own = any(feed.name == "new" for feed in strategy.plan.feeds)
+        self.plan = Plan(() if own else (Feed("new", shuffled()),)) + strategy.plan + _labels(strategy, scenario)
         steps = (*strategy.before, *strategy.after, *strategy.release)
         keeps = strategy.fresh or any(isinstance(step, Stage) and step.fresh for step in steps)
         self.first = {name: tensor.clone() for name, tensor in model.state().items()} if keeps else {}
@@ -242,15 +256,17 @@ class _Stream:
         told = self.memory.get("told", torch.zeros(0, self.scenario.classes, dtype=torch.bool))
         self.memory = {**self.memory, "classes": known, "told": _told(told, task)}
         seed = self.training.seed + i
-        steps: list[Step] = [*strategy.before]
-        if strategy.epochs:
-            steps.append(Stage(self.plan, strategy.epochs, fresh=strategy.fresh))
-        for place, step in enumerate([*steps, *strategy.after]):
+        own = [Stage(self.plan, strategy.epochs, fresh=strategy.fresh)] if strategy.epochs else []
+        for place, step in enumerate([*strategy.before, *own, *strategy.after]):
+            if isinstance(step, Stage) and not step.belongs(i):
+                continue
             self.memory = self._take(self.model, step, data, self.memory, seed, f"{i}.{place}")
         answering, memory = self.model, self.memory
         if strategy.release:
             answering = self.model.copy()
             for place, step in enumerate(strategy.release):
+                if isinstance(step, Stage) and not step.belongs(i):
+                    continue
                 memory = self._take(answering, step, data, memory, seed, f"{i}.release.{place}")
         self.memory = {**self.memory, "classes": torch.cat([known, task.classes]).unique()}
         self.scores.append(tested(answering, self.scenario, strategy, memory))
@@ -291,22 +307,22 @@ class _Stream:
 
 
 def tested(model: Model, scenario: Scenario, strategy: Strategy, memory: Mapping[str, Any]) -> list[float]:
-    """Every task's score: the part of its test rows that is classified rightly, or their mean loss in nats."""
+    """Every test's score: the part of its rows that is classified rightly, or their mean loss in nats."""
     if scenario.better == "lower":
-        return [mean_nll(model, task.test) for task in scenario.tasks]
+        return [mean_nll(model, rows) for rows, _ in scenario.judged]
     answer = _answerer(model, strategy, memory)
     training = model.module.training
     model.module.eval()
     found = []
     with torch.no_grad():
-        for task in scenario.tasks:
-            logits = torch.cat([answer(chunk.to(model.device)) for chunk in task.test.chunks(TESTED_ROWS)])
-            if task.asked is None:
+        for rows, asked in scenario.judged:
+            logits = torch.cat([answer(chunk.to(model.device)) for chunk in rows.chunks(TESTED_ROWS)])
+            if asked is None:
                 chosen = logits.argmax(-1)
             else:
-                asked = task.asked.to(logits.device)
+                asked = asked.to(logits.device)
                 chosen = asked[logits[:, asked].argmax(-1)]
-            found.append(float((chosen.cpu() == task.test["y"]).double().mean()))
+            found.append(float((chosen.cpu() == rows["y"]).double().mean()))
     model.module.train(training)
     return found
 
