@@ -38,8 +38,18 @@ def continual(
     from regraft.report.methods import markdown, page
 
     find = partial(_ground, recipe)
-    places = {name: find(name) for name in grounds or _names(recipe)}
-    chosen = [name for said in methods for name in said.split(",") if name] or list(modules("strategies"))
+    names: Sequence[str] = grounds or USUAL
+    own: Sequence[str] = ()
+    if recipe is not None:
+        from regraft.recipes.grounds import read_bench
+
+        file = read_bench(recipe)
+        names = grounds or list(file.grounds)
+        own = [str(recipe.parent / name) if name.endswith(".py") else name for name in file.methods]
+        if unknown := next((name for name in names if name not in file.grounds), None):
+            raise RegraftError(f"no ground {unknown!r}{nearest(unknown, file.grounds)}", where=recipe)
+    places = {name: find(name) for name in names}
+    chosen = [name for said in methods for name in said.split(",") if name] or list(own or modules("strategies"))
     trials = Trials(find, Notes(folder / "trials.jsonl"), _state(recipe), jobs, _Progress())
     found = compare(places, chosen, trials, seeds=range(seeds), configurations=settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,11 +66,11 @@ def continual(
         out.print(f"\nfigure, table and figures in {folder / 'index.html'}")
 
 
-def _names(recipe: Path | None) -> Sequence[str]:
-    return USUAL
-
-
 def _ground(recipe: Path | None, name: str) -> Ground:
+    if recipe is not None:
+        from regraft.recipes.grounds import ground_of
+
+        return ground_of(recipe, name)
     from regraft.worlds.grounds import GROUNDS
 
     if name not in GROUNDS:

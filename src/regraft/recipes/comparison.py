@@ -104,15 +104,15 @@ def attempt(trial: Trial, ground: Ground) -> Found:
     training = replace(ground.training, lr=ground.training.lr * trial.setting.lr, seed=trial.seed)
     stream = ground.judged if trial.judged else ground.tuning
     assert stream is not None, "nothing is tuned where there is no stream for it"
-    try:
-        with one_thread():
-            scenario = stream(trial.seed)
-            model, strategy = ground.network(scenario, trial.seed), method(**{**knobs, **dict(trial.setting.knobs)})
-            began = time.process_time()
+    with one_thread():
+        scenario = stream(trial.seed)
+        model, strategy = ground.network(scenario, trial.seed), method(**{**knobs, **dict(trial.setting.knobs)})
+        began = time.process_time()
+        try:
             lived = live(model, scenario, strategy, training, epochs=ground.epochs, meter=counter)
-            seconds = time.process_time() - began
-    except RegraftError as error:
-        return Found(refused=str(error))
+        except RegraftError as error:
+            return Found(refused=str(error))
+        seconds = time.process_time() - began
     said = lived.measures()
     forgetting = said.get("forgetting", math.nan)
     return Found(said["average"], forgetting, lived.better, seconds, counter.updates, _size(lived.memory))

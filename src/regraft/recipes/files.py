@@ -20,6 +20,15 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
     Raises RegraftError for a file that is not a YAML mapping, with line and column.
     """
+    said = read_mapping(path)
+    recipe = said.pop("recipe", "learn")
+    if recipe != "learn":
+        raise RegraftError(f"no recipe {recipe!r}{nearest(str(recipe), ['learn'])}", where=path)
+    return said
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file says, which must be a mapping; RegraftError with line and column if it is none."""
     regular_file(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -30,9 +39,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
     said = parse_yaml(text, where=str(path))
     if not isinstance(said, dict):
         raise RegraftError(f"a recipe is a mapping of knobs, not a {type(said).__name__}", where=path)
-    recipe = said.pop("recipe", "learn")
-    if recipe != "learn":
-        raise RegraftError(f"no recipe {recipe!r}{nearest(str(recipe), ['learn'])}", where=path)
     return said
 
 

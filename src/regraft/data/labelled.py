@@ -1,0 +1,198 @@
+"""Rows with labels, from what people have: tables, folders of images, Hugging Face datasets, safetensors.
+
+    table.csv, .parquet, .jsonl       numeric columns, or one column of text, and a column of labels
+    folder/LABEL/picture.png          images by label
+    a saved dataset, or a hub name    as `datasets` reads it
+    rows.safetensors                  `x` [rows, ...] and `y` [rows] int64
+
+Labels become classes 0, 1, ... in the order of their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import RegraftError, nearest
+from regraft.core.names import regular_file
+from regraft.core.rows import Rows
+
+TABLES = {".csv": "csv", ".parquet": "parquet", ".jsonl": "json", ".json": "json"}
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Rows `x` and `y`, the names of the classes, and the columns kept apart."""
+
+    rows: Rows
+    classes: tuple[str, ...]
+    others: dict[str, list[Any]]
+
+
+def labelled(
+    source: str,
+    *,
+    label: str = "label",
+    text: str | None = None,
+    tokenise: Callable[[Sequence[str]], Tensor] | None = None,
+    size: tuple[int, int] | None = None,
+    apart: Sequence[str] = (),
+    split: str = "train",
+    classes: Sequence[str] | None = None,
+) -> Labelled:
+    """Reads rows with labels.
+
+    Args:
+        source: a file, a folder, or a hub name.
+        label: the column of labels.
+        text: the column that `tokenise` makes `x` of; none: every column of numbers, or the one of images.
+        size: height and width that images are brought to.
+        apart: columns that are not for `x`.
+        split: which one, where a dataset has several.
+        classes: the names of all classes, as another part of the data has them; none: those found.
+
+    Raises:
+        RegraftError: there is no such file, column or package, a value is missing, is no number, or is of no class.
+    """
+    path = Path(source)
+    if path.suffix == ".safetensors":
+        return _tensors(path, apart)
+    table = _dataset(path, source, split)
+    if label not in table.column_names:
+        raise RegraftError(f"no column {label!r}{nearest(label, table.column_names)}", where=source)
+    said = table[label]
+    feature = table.features[label]
+    names = list(feature.names) if hasattr(feature, "names") else None
+    told = [names[v] if names and v is not None and v >= 0 else v for v in said]
+    if None in told:
+        raise RegraftError("a row has no label", where=f"{source}, row {told.index(None) + 1}")
+    told = [str(v) for v in told]
+    known = list(classes) if classes is not None else names or sorted(set(told), key=_order)
+    if unknown := next((v for v in told if v not in known), None):
+        raise RegraftError(f"label {unknown!r} is no class of the training rows", where=source)
+    numbers = {name: i for i, name in enumerate(known)}
+    y = torch.tensor([numbers[v] for v in told])
+    if lacking := next((name for name in apart if name not in table.column_names), None):
+        raise RegraftError(f"no column {lacking!r}{nearest(lacking, table.column_names)}", where=source)
+    columns = [name for name in table.column_names if name != label and name not in apart]
+    x = _inputs(table, columns, source, text, tokenise, size)
+    others = {name: list(table[name]) for name in apart}
+    return Labelled(Rows({"x": x, "y": y}), tuple(map(str, known)), others)
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    """Numbers by size, before other names."""
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name
+
+
+def _tensors(path: Path, apart: Sequence[str]) -> Labelled:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    regular_file(path)
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise RegraftError(f"not a safetensors file: {error}", where=path) from None
+    if lacking := [name for name in ("x", "y") if name not in found]:
+        raise RegraftError(f"no tensor {lacking[0]!r}; there are {sorted(found)}", where=path)
+    x, y = found["x"], found["y"]
+    if y.dim() != 1 or len(y) != len(x) or y.dtype != torch.int64 or (len(y) and int(y.min()) < 0):
+        raise RegraftError(f"y is {list(y.shape)} {y.dtype}; it must be [{len(x)}] int64, 0 or more", where=path)
+    if lacking := [name for name in apart if name not in found]:
+        raise RegraftError(f"no tensor {lacking[0]!r}; there are {sorted(found)}", where=path)
+    others = {name: found[name].tolist() for name in apart}
+    count = int(y.max()) + 1 if len(y) else 0
+    return Labelled(Rows({"x": x, "y": y}), tuple(map(str, range(count))), others)
+
+
+def _dataset(path: Path, source: str, split: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise RegraftError(
+            "reading it needs the package datasets", where=source, do="pip install regraft[data]"
+        ) from None
+
+    datasets.disable_progress_bars()
+    try:
+        if (path.is_dir() and (path / "state.json").exists()) or (path / "dataset_dict.json").exists():
+            found = datasets.load_from_disk(str(path))
+            return found[split] if isinstance(found, datasets.DatasetDict) else found
+        if path.is_dir():
+            return datasets.load_dataset("imagefolder", data_dir=str(path), split="train")
+        if path.suffix in TABLES:
+            regular_file(path)
+            return datasets.load_dataset(TABLES[path.suffix], data_files=str(path), split="train")
+        if path.exists():
+            raise RegraftError(f"not one of {', '.join(TABLES)}, .safetensors or a folder", where=source)
+        return datasets.load_dataset(source, split=split)
+    except RegraftError:
+        raise
+    except Exception as error:
+        said = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+        raise RegraftError(f"cannot be read: {said}", where=source) from None
+
+
+def _inputs(
+    table: Any,
+    columns: Sequence[str],
+    source: str,
+    text: str | None,
+    tokenise: Callable[[Sequence[str]], Tensor] | None,
+    size: tuple[int, int] | None,
+) -> Tensor:
+    """`x` [rows, ...]."""
+    import datasets
+
+    if text is not None:
+        if text not in columns:
+            raise RegraftError(f"no column {text!r}{nearest(text, columns)}", where=source)
+        if tokenise is None:
+            raise RegraftError("text needs a network with a tokenizer", where=source, do="Use `transformers: NAME`")
+        return tokenise([str(v) for v in table[text]])
+    images = [name for name in columns if isinstance(table.features[name], datasets.Image)]
+    if images:
+        return _images(table, images[0], source, size)
+    numeric = [name for name in columns if _is_number(table.features[name])]
+    if not numeric:
+        raise RegraftError(f"no column of numbers or images among {list(columns)}", where=source)
+    found = table.select_columns(numeric).with_format("numpy")
+    x = torch.stack([torch.as_tensor(found[name][:]).float() for name in numeric], dim=1)
+    if not bool(torch.isfinite(x).all()):
+        row, column = (~torch.isfinite(x)).nonzero()[0].tolist()
+        raise RegraftError(
+            "a value is missing or infinite", where=f"{source}, row {row + 1}, column {numeric[column]!r}"
+        )
+    return x
+
+
+def _is_number(feature: Any) -> bool:
+    return getattr(feature, "dtype", "").startswith(("int", "uint", "float"))
+
+
+def _images(table: Any, column: str, source: str, size: tuple[int, int] | None) -> Tensor:
+    """[rows, channels, height, width] in [0, 1]."""
+    import numpy as np
+
+    found = []
+    for i, image in enumerate(table[column]):
+        if image is None:
+            raise RegraftError("a row has no image", where=f"{source}, row {i + 1}")
+        picture = image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
+        if size is not None:
+            picture = picture.resize((size[1], size[0]))
+        pixels = torch.from_numpy(np.asarray(picture).copy()).float() / 255
+        found.append(pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1))
+    if len(shapes := {tuple(each.shape) for each in found}) > 1:
+        some = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes)[:3])
+        raise RegraftError(f"images of different sizes: {some}", where=source, do="Give `size: [height, width]`")
+    return torch.stack(found)

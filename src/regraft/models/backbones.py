@@ -1,0 +1,102 @@
+"""Classifiers on the networks of others: timm's, and those of transformers for images and for text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regraft.core.errors import RegraftError
+from regraft.models.classifier import Classifier
+
+
+class Logits(nn.Module):
+    """A model of transformers as a module from one tensor to logits.
+
+    Args:
+        argument: what the model calls its input: `pixel_values` or `input_ids`.
+        pad: the token that fills texts up, which is hidden from attention.
+    """
+
+    def __init__(self, network: nn.Module, argument: str, pad: int | None = None) -> None:
+        super().__init__()
+        self.network, self.argument, self.pad = network, argument, pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        masked = {} if self.pad is None else {"attention_mask": (x != self.pad).long()}
+        logits: Tensor = self.network(**{self.argument: x}, **masked).logits
+        return logits
+
+
+def of_timm(name: str, classes: int, *, pretrained: bool = False, **options: Any) -> Classifier:
+    """A model of timm with a head of so many classes.
+
+    Raises RegraftError where timm is not installed or does not know the name.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise RegraftError("timm is not installed", do="pip install timm") from None
+    try:
+        module = timm.create_model(name, pretrained=pretrained, num_classes=classes, **options)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise RegraftError(f"timm cannot make {name!r}: {str(error).splitlines()[0]}") from None
+    return _with_head(module, module.get_classifier())
+
+
+def of_transformers(network: Any, *, argument: str | None = None) -> Classifier:
+    """A model of transformers for the classification of images or of texts, whichever its configuration says.
+
+    Args:
+        network: the model; its head must be one linear layer.
+        argument: what it calls its input; none: its own main input.
+    """
+    argument = argument or network.main_input_name
+    pad = network.config.pad_token_id if argument == "input_ids" else None
+    if argument == "input_ids" and pad is None:
+        raise RegraftError("the model's configuration names no token that pads", do="Set config.pad_token_id")
+    wrapped = Logits(network, argument, pad)
+    heads = [m for m in network.modules() if isinstance(m, nn.Linear) and m.out_features == network.config.num_labels]
+    return _with_head(wrapped, heads[-1] if heads else None)
+
+
+def pretrained(folder: str, classes: int, kind: str) -> tuple[Classifier, Callable[[Sequence[str]], Tensor] | None]:
+    """A network of a Hugging Face folder or hub name with a new head, and for `kind` "text" its tokenizer as a function
+    from texts to ids [texts, length].
+
+    Raises RegraftError for what cannot be loaded.
+    """
+    import transformers
+
+    loader: Any = {
+        "images": transformers.AutoModelForImageClassification,
+        "text": transformers.AutoModelForSequenceClassification,
+    }[kind]
+    try:
+        network = loader.from_pretrained(folder, num_labels=classes, ignore_mismatched_sizes=True, use_safetensors=True)
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder) if kind == "text" else None
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise RegraftError(f"cannot be loaded: {str(error).splitlines()[0]}", where=folder) from None
+    if tokenizer is None:
+        return of_transformers(network), None
+    if network.config.pad_token_id is None:
+        network.config.pad_token_id = (
+            tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        )
+    pad = network.config.pad_token_id
+
+    def tokenise(texts: Sequence[str]) -> Tensor:
+        ids = tokenizer(list(texts), truncation=True)["input_ids"]
+        longest = max(map(len, ids), default=1)
+        return torch.tensor([[*each, *[pad] * (longest - len(each))] for each in ids])
+
+    return of_transformers(network), tokenise
+
+
+def _with_head(module: nn.Module, head: object) -> Classifier:
+    name = next((name for name, layer in module.named_modules() if layer is head), None)
+    if name is None or not isinstance(head, nn.Linear):
+        raise RegraftError("the network's head is no linear layer of its own")
+    return Classifier(module, head=name)

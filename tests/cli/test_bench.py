@@ -1,0 +1,114 @@
+"""`regraft bench continual`: on one's own data, resumed, with a method of one's own."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regraft.cli import bench
+
+MINE = '''"""Mine: plain training with weights that are held."""
+
+from regraft.core.plan import Plan, Weighted
+from regraft.parts.penalties.ewc import ewc
+from regraft.recipes.strategy import Strategy, method
+
+
+@method(tune={"strength": (1.0, 3.0)})
+def mine(*, strength: float = 1.0) -> Strategy:
+    return Strategy(Plan(penalties=(Weighted(ewc(), strength),)))
+'''
+
+RECIPE = """
+methods: [er, mine.py, clr]
+grounds:
+  shop:
+    judged: {train: judged.csv, label: kind, tasks: 2}
+    tuning: {train: tuning.csv, label: kind, tasks: [[a, b], [c, d]]}
+    network: {perceptron: [8]}
+    epochs: 3
+    memory: 6
+    batch: 4
+  by store:
+    judged: {train: judged.csv, test: tuning.csv, label: kind, by: store}
+    network: {perceptron: [8]}
+    epochs: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    dice = torch.Generator().manual_seed(0)
+    for name in ("judged", "tuning"):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["width", "height", "store", "kind"])
+            for i in range(60):
+                x = torch.randn(2, generator=dice) + 2 * torch.tensor([i % 4 // 2, i % 2])
+                writer.writerow([*x.tolist(), "north" if i % 3 else "south", "abcd"[i % 4]])
+    (folder / "mine.py").write_text(MINE)
+    (folder / "bench.yaml").write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def test_own_data_and_an_own_method(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("bench", "continual", "--recipe", "bench.yaml", "--seeds", "3", "--settings", "2", "--out", "found")
+    out, _ = run(*command)
+    assert "shop: judged.csv: 2 tasks, 3 epochs" in out
+    assert "clr cannot act here: reprogram: rows must say in column 'task'" in out
+    found = json.loads((tmp_path / "found" / "results.json").read_text())
+    assert {row["method"] for row in found["rows"]["shop"]} == {"naive", "er", "clr", str(Path("mine.py"))}
+    assert [row["setting"][0] for row in found["rows"]["by store"]] == [[]] * 4, "nothing was tuned there"
+    assert "<svg" in (tmp_path / "found" / "index.html").read_text()
+    assert "| er |" in (tmp_path / "found" / "table.md").read_text()
+    before = (tmp_path / "found" / "table.md").read_text()
+
+    monkeypatch.setattr("regraft.recipes.trials.attempt", None)  # all is known: nothing is run again
+    run(*command)
+    assert (tmp_path / "found" / "table.md").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ("grounds: {a: {judged: {train: judged.csv}}}", "grounds.a.judged: a stream says `tasks` or `by`"),
+        ("grounds: {a: {judged: {train: judged.csv, taks: 2}}}", "grounds.a.judged.taks: extra inputs"),
+        ("grounds: {a: {judged: {train: none.csv, tasks: 2}}}", "cannot be read"),
+        ("grounds: {a: {judged: {train: judged.csv, label: kind, tasks: 3}}}", "4 classes cannot be dealt out"),
+        ("grounds: {a: {judged: {train: judged.csv, label: kind, tasks: [[a, z]]}}}", "no row has the label 'z'"),
+        ("methods: [none]\ngrounds: {a: {judged: {train: judged.csv, label: kind, tasks: 2}}}", "no strategy 'none'"),
+        ("methods: [x.py]\ngrounds: {a: {judged: {train: judged.csv, label: kind, tasks: 2}}}", "no such file"),
+    ],
+)
+def test_recipes_that_say_nothing_to_run(run: Any, tmp_path: Path, recipe: str, says: str) -> None:
+    (tmp_path / "bad.yaml").write_text(recipe)
+    out, err = run("bench", "continual", "--recipe", "bad.yaml", "--seeds", "1", "--settings", "1", code=2)
+    assert says in out + err
+    assert "Traceback" not in out + err
+
+
+def test_a_ground_that_there_is_not(run: Any) -> None:
+    _, err = run("bench", "continual", "--ground", "clases", code=2)
+    assert "no ground 'clases'; did you mean 'classes'" in err
+    _, err = run("bench", "continual", "--recipe", "bench.yaml", "--ground", "ship", code=2)
+    assert "did you mean 'shop'" in err
+
+
+def test_the_state_of_the_code_is_part_of_what_is_known(tmp_path: Path) -> None:
+    recipe = tmp_path / "a.yaml"
+    recipe.write_text("a: 1")
+    first = bench._state(recipe)
+    recipe.write_text("a: 2")
+    assert bench._state(recipe) != first

@@ -1,0 +1,87 @@
+"""Rows with labels from tables, folders of images and tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from regraft.core.errors import RegraftError
+from regraft.data.labelled import labelled
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def test_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "shop.csv"
+    file.write_text("width,kind,height,store\n1,tea,2.5,north\n3,cup,4,south\n5,tea,6,north\n")
+    found = labelled(str(file), label="kind", apart=["store"])
+    assert found.classes == ("cup", "tea")
+    assert found.rows["y"].tolist() == [1, 0, 1]
+    assert found.rows["x"].tolist() == [[1.0, 2.5], [3.0, 4.0], [5.0, 6.0]]
+    assert found.others == {"store": ["north", "south", "north"]}
+    numbered = tmp_path / "numbered.csv"
+    numbered.write_text("x,label\n1,10\n2,9\n3,10\n")
+    assert labelled(str(numbered)).classes == ("9", "10")
+
+
+@pytest.mark.parametrize(
+    ("text", "knobs", "says"),
+    [
+        ("a,label\n1,x\n", {"label": "lable"}, "no column 'lable'; did you mean 'label'"),
+        ("a,label\n,x\n2,y\n", {}, "row 1, column 'a': a value is missing"),
+        ("a,label\n1,\n2,y\n", {}, "row 1: a row has no label"),
+        ("a,label\n1,x\n", {"classes": ["y"]}, "label 'x' is no class"),
+        ("a,label\nred,x\n", {}, "no column of numbers or images"),
+        ("a,label\nred,x\n", {"text": "a"}, "needs a network with a tokenizer"),
+        ("a,label\n1,x\n", {"apart": ["b"]}, "no column 'b'"),
+        ("", {}, "cannot be read"),
+    ],
+)
+def test_tables_that_cannot_be_learned(tmp_path: Path, text: str, knobs: dict[str, object], says: str) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(text)
+    with pytest.raises(RegraftError, match=says) as caught:
+        labelled(str(file), **knobs)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_text_is_tokenised(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"said": "a b", "label": "up"}\n{"said": "c", "label": "down"}\n')
+    found = labelled(str(file), text="said", tokenise=lambda texts: torch.tensor([[len(t)] for t in texts]))
+    assert found.rows["x"].tolist() == [[3], [1]]
+
+
+def test_images_in_folders(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for label, shade, side in (("cat", 10, 4), ("dog", 200, 4), ("dog", 255, 6)):
+        (tmp_path / "pets" / label).mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (side, side), (shade, 0, 0)).save(tmp_path / "pets" / label / f"{shade}.png")
+    with pytest.raises(RegraftError, match="images of different sizes"):
+        labelled(str(tmp_path / "pets"))
+    found = labelled(str(tmp_path / "pets"), size=(4, 4))
+    assert found.rows["x"].shape == (3, 3, 4, 4)
+    assert found.classes == ("cat", "dog")
+    assert sorted(found.rows["x"][:, 0, 0, 0].mul(255).round().int().tolist()) == [10, 200, 255]
+
+
+def test_tensors(tmp_path: Path) -> None:
+    file = tmp_path / "rows.safetensors"
+    save_file({"x": torch.zeros(3, 2), "y": torch.tensor([0, 2, 1])}, file)
+    assert labelled(str(file)).classes == ("0", "1", "2")
+    save_file({"x": torch.zeros(3, 2), "y": torch.tensor([0.0, 2, 1])}, file)
+    with pytest.raises(RegraftError, match="must be \\[3\\] int64"):
+        labelled(str(file))
+    save_file({"x": torch.zeros(3, 2)}, file)
+    with pytest.raises(RegraftError, match="no tensor 'y'"):
+        labelled(str(file))
+    file.write_bytes(b"nothing")
+    with pytest.raises(RegraftError, match="not a safetensors file"):
+        labelled(str(file))

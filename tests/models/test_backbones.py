@@ -1,0 +1,53 @@
+"""Classifiers on the networks of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from regraft.core.errors import RegraftError
+from regraft.core.rows import Rows
+from regraft.models.backbones import of_timm, of_transformers, pretrained
+
+
+def test_images_by_transformers() -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    network = ViTForImageClassification(ViTConfig(**shape, image_size=8, patch_size=4, num_channels=1, num_labels=5))
+    model = of_transformers(network)
+    out = model.read(Rows({"x": torch.randn(3, 1, 8, 8), "y": torch.tensor([0, 1, 2])}))
+    assert out.logits.shape == (3, 5)
+    assert out.features is not None
+    assert torch.allclose(model.head(out.features), out.logits)
+
+
+def test_texts_by_transformers_see_no_padding(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from regraft.worlds.llama import bpe
+
+    tokenizer = bpe(["one two three four"], 280)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(**shape, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model, tokenise = pretrained(str(tmp_path), 3, "text")
+    assert tokenise is not None
+    model.module.eval()
+    together, alone = tokenise(["one", "two three four one two"]), tokenise(["one"])
+    y = torch.tensor([0])
+    read = model.read(Rows({"x": together[:1], "y": y})).logits
+    assert torch.allclose(read, model.read(Rows({"x": alone, "y": y})).logits, atol=1e-6)
+    with pytest.raises(RegraftError, match="cannot be loaded"):
+        pretrained(str(tmp_path / "none"), 3, "images")
+
+
+def test_networks_of_timm() -> None:
+    pytest.importorskip("timm")
+    model = of_timm("resnet10t", 4, in_chans=1)
+    assert model.read(Rows({"x": torch.randn(2, 1, 32, 32), "y": torch.tensor([0, 1])})).logits.shape == (2, 4)
+    with pytest.raises(RegraftError, match="timm cannot make 'no_such'"):
+        of_timm("no_such", 4)
