@@ -23,6 +23,7 @@ from regraft.engine.fit import fit
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
 from regraft.parts.losses.nll import nll
+from regraft.parts.samplers.gaussians import gaussians
 from regraft.parts.samplers.reservoir import reservoir
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.recipes.resolve import described, modules, part
@@ -38,6 +39,12 @@ MEMORY = {
     "reprogram": {"tasks": {"1": {"5.weight": torch.ones(3, 7).double()}}, "anchor": 1},
     "ewc": {"F": {"0.weight": torch.ones(7, 5).double()}, "w": {"0.weight": torch.zeros(7, 5).double()}},
     "refresh": {"0.weight": torch.ones(7, 5).double()},
+    "gaussians": {
+        "classes": torch.arange(3),
+        "counts": torch.tensor([9.0, 4.0, 1.0]).double(),
+        "means": torch.linspace(-1, 1, 21).double().view(3, 7),
+        "covariances": torch.eye(7).expand(3, 7, 7),
+    },
 }
 
 
@@ -91,7 +98,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def plan_with(kind: str, a_part: Any) -> Plan:
-    if kind == "samplers" and isinstance(a_part, reservoir):
+    if kind == "samplers" and isinstance(a_part, reservoir | gaussians):
         return plan_with("losses", nll()) + Plan(feeds=(Feed("memory", a_part, 0.5),))
     feed = Feed("new", a_part if kind == "samplers" else shuffled())
     base = Plan(feeds=(feed,), losses=(Weighted(a_part if kind == "losses" else nll()),))
