@@ -1,0 +1,22 @@
+"""iCaRL: exemplars, a sigmoid a class that is taught old classes by its older self, and the nearest mean of exemplars.
+
+Paper: "iCaRL: Incremental Classifier and Representation Learning" Rebuffi et al. 2017. https://arxiv.org/abs/1611.07725
+Claim: more accurate than plain replay of as many rows.
+Tags:  replay, distillation, class-incremental
+"""
+
+from __future__ import annotations
+
+from regraft.core.plan import Feed, Plan, Weighted
+from regraft.parts.edits.nearest_mean import nearest_mean
+from regraft.parts.losses.one_vs_rest import one_vs_rest
+from regraft.parts.samplers.exemplars import exemplars
+from regraft.recipes.strategy import Strategy, method
+
+
+@method()
+def icarl(*, memory: int = 200, beside: float = 1.0) -> Strategy:
+    kept = Feed("memory", exemplars(memory), beside=beside)
+    return Strategy(
+        Plan(feeds=(kept,)), labels=(Weighted(one_vs_rest()),), release=(nearest_mean("cosine", source="exemplars"),)
+    )
