@@ -23,6 +23,7 @@ from regraft.engine.fit import fit
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
 from regraft.parts.losses.nll import nll
+from regraft.parts.samplers.exemplars import exemplars
 from regraft.parts.samplers.gaussians import gaussians
 from regraft.parts.samplers.reservoir import reservoir
 from regraft.parts.samplers.shuffled import shuffled
@@ -53,6 +54,8 @@ def of(kind: str) -> list[Any]:
     short: dict[str, dict[str, Any]] = {
         "reptile": {"k": 3},
         "reservoir": {"size": 7},
+        "exemplars": {"size": 7},
+        "all_but": {"held": {"exemplars": {"size": 5, "choose": "random", "adds": "before"}}},
         "agem": {"memory": {"reservoir": {"size": 7}}, "loss": "nll"},
         "refresh": {"delta": 0.01},
     }
@@ -98,7 +101,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def plan_with(kind: str, a_part: Any) -> Plan:
-    if kind == "samplers" and isinstance(a_part, reservoir | gaussians):
+    if kind == "samplers" and isinstance(a_part, reservoir | exemplars | gaussians):
         return plan_with("losses", nll()) + Plan(feeds=(Feed("memory", a_part, 0.5),))
     feed = Feed("new", a_part if kind == "samplers" else shuffled())
     base = Plan(feeds=(feed,), losses=(Weighted(a_part if kind == "losses" else nll()),))
