@@ -31,5 +31,5 @@ def taken_out(network: nn.Module, kind: type[nn.Module]) -> None:
     """Takes the last parametrisation off every tensor that has one of that kind; the tensor is what it gave."""
     for layer in list(network.modules()):
         for own in list(getattr(layer, "parametrizations", ())):
-            if isinstance(layer.parametrizations[own][-1], kind):  # type: ignore[union-attr, index]
+            if isinstance(layer.parametrizations[own][-1], kind):  # type: ignore[index]
                 parametrize.remove_parametrizations(layer, own, leave_parametrized=True)
