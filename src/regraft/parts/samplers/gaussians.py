@@ -22,7 +22,7 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Stateful
 from regraft.core.rows import Rows
-from regraft.numerics.features import Moments
+from regraft.numerics.features import Moments, head_name
 from regraft.numerics.walk import Walk
 
 
@@ -35,9 +35,9 @@ class gaussians:
             raise RegraftError(f"gaussians: the ridge is {self.ridge}; it must be over 0")
 
     def begin(self, ctx: Context) -> _Gaussians:
-        left = ctx.memory.get("gaussians")
-        like = next(iter(ctx.models["student"].weights().values()))
-        return _Gaussians(None if left is None else Moments(**left), self.ridge, like.dtype, ctx.rng)
+        student, left = ctx.models["student"], ctx.memory.get("gaussians")
+        head = student.weights()[f"{head_name(student, 'gaussians')}.weight"]
+        return _Gaussians(None if left is None else Moments(**left), self.ridge, head.dtype, ctx.rng)
 
 
 class _Gaussians(Stateful):
