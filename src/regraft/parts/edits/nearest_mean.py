@@ -8,7 +8,6 @@ the tasks come. A class without rows is never chosen.
 
 Paper:   "A Simple Baseline that Questions the Use of Pretrained-Models in Continual Learning" Janson et al. 2022.
          https://arxiv.org/abs/2210.04428
-Claim:   on a pretrained network it is more accurate than training that network on, plainly, with EWC or with LwF.
 Needs:   a head with a bias; the rows named by `source`, with classes in column `y`, in the data or in memory, where a
          sampler left them (`exemplars`: in a release, that is iCaRL's nearest mean of exemplars).
 Leaves:  `nearest_mean`: counts and sums of features by class, float64.
