@@ -99,7 +99,7 @@ def test_replay_methods_have_the_textbook_gradient(remembered: dict[str, Any], a
     assert close(found, textbook(loss))
 
 
-def first_batch(plan: Plan, rows: Rows, memory: dict[str, Any]) -> Rows:
+def first_batch(plan: Plan, rows: Rows, memory: dict[str, Any], feed: str = "new") -> Rows:
     seen: list[Rows] = []
 
     @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def first_batch(plan: Plan, rows: Rows, memory: dict[str, Any]) -> Rows:
                     return grads
 
                 def observe(self, outcome: Any) -> None:
-                    if outcome.feed == "new":
+                    if outcome.feed == feed:
                         seen.append(outcome.rows)
 
             return Run()
@@ -166,7 +166,8 @@ def test_the_fisher_is_of_every_row_by_itself(conv: bool, count: int, monkeypatc
         ):
             expected[n] += g.square() / count
     slots = {slot.name: slot.tensor for slot in model.slots()}
-    assert (fisher._by_layers(model, rows, slots) is None) == conv
+    by_layers = fisher._by_layers(model, rows, slots, lambda view: view.nll, torch.square)
+    assert (by_layers is None) == conv
     assert close(fisher.diagonal_fisher(model, rows), expected)
     monkeypatch.setattr(fisher, "_by_layers", lambda *_: None)
     assert close(fisher.diagonal_fisher(model, rows), expected)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Weights
+from regraft.numerics.consolidation import pull
 from regraft.numerics.fisher import accumulated_fisher
 
 
@@ -52,8 +53,7 @@ class _EWC:
         self.w: dict[str, Tensor] = {name: value.to(device) for name, value in left["w"].items()}
 
     def penalty(self, weights: Weights) -> Tensor:
-        terms = [(F * (weights[name] - self.w[name]).square()).sum() for name, F in self.F.items() if name in weights]
-        return torch.stack(terms).sum() / 2 if terms else torch.zeros(())
+        return pull(weights, self.F, self.w) / 2
 
     def leave(self) -> Mapping[str, Any]:
         rows, student = self.ctx.rows(self.part.source), self.ctx.models["student"]

@@ -1,0 +1,53 @@
+"""The cross-entropy of cosines: rows teach directions, and leave the lengths of the head's rows alone.
+
+    l_r = -log( e^{s cos(w_y, z_r)} / sum_c e^{s cos(w_c, z_r)} )        cos(w, z) = w·z / (||w|| ||z||)
+
+w_c: the head's weights of class c, z: the features. A logit w·z is an angle and two lengths. UER lets new rows move the
+angle alone, and the rows of a memory, by the ordinary cross-entropy, the lengths too: there the balance between old and
+new classes is kept. Answers are the ordinary logits.
+
+Paper:   "UER: A Heuristic Bias Addressing Approach for Online Continual Learning" Lin et al. 2023.
+         https://arxiv.org/abs/2309.04081
+Claim:   when every row comes once and the memory is small, on new rows it makes replay more accurate than the ordinary
+         cross-entropy does, and it is no less accurate than on both.
+Needs:   a model with a linear layer as its head; its bias is left alone.
+Tags:    continual learning, class-incremental, online
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Context, View
+
+
+@dataclass(frozen=True)
+class cosine:
+    s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.s < float("inf"):
+            raise RegraftError(f"cosine: s is {self.s}; it must be over 0")
+
+    def begin(self, ctx: Context) -> _Cosine:
+        if getattr(ctx.models["student"], "head_name", None) is None:
+            raise RegraftError("cosine: the model has no linear layer as its head")
+        return _Cosine(self.s)
+
+
+class _Cosine:
+    def __init__(self, s: float) -> None:
+        self.s = s
+
+    def loss(self, view: View) -> Tensor:
+        out, head = view.out, view.model.head  # type: ignore[attr-defined]
+        assert out.features is not None, "the model has a head"
+        cosines = F.normalize(out.features, dim=-1) @ F.normalize(head.weight, dim=-1).T
+        return F.cross_entropy(self.s * cosines, out.targets, reduction="none")
+
+    def weight(self, view: View) -> Tensor | None:
+        return None
