@@ -291,12 +291,13 @@ class _Stream:
             return apply(step, model, data, memory, seed=seed)
         if step.fresh:
             model.load(self.first)
+        plan = replace(step.plan, losses=_among(step.plan.losses, self.scenario))
         length = max(1, round(self.epochs * step.epochs * data["new"].count / self.training.batch))
         setting = replace(self.training, steps=step.steps or length, lr=self.training.lr * step.lr, seed=seed)
         folder = None if self.folder is None else self.folder / place
         return fit(
             model,
-            step.plan,
+            plan,
             data,
             setting,
             memory=memory,
@@ -343,10 +344,11 @@ def _answerer(model: Model, strategy: Strategy, memory: Mapping[str, Any]) -> Ca
 
 def _labels(strategy: Strategy, scenario: Scenario) -> Plan:
     """What is learned from labels; where tests say of which task they are, among the classes of that task."""
-    labels = strategy.labels or (Weighted(nll()),)
-    if scenario.told:
-        labels = tuple(replace(w, part=own_task()) if w.part == nll() else w for w in labels)
-    return Plan(losses=labels)
+    return Plan(losses=_among(strategy.labels or (Weighted(nll()),), scenario))
+
+
+def _among(losses: tuple[Weighted, ...], scenario: Scenario) -> tuple[Weighted, ...]:
+    return tuple(replace(w, part=own_task()) if scenario.told and w.part == nll() else w for w in losses)
 
 
 def _told(told: Tensor, task: Task) -> Tensor:
