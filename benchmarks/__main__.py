@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from benchmarks import house, loops
+from benchmarks import house, loops, streams
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
@@ -25,7 +25,7 @@ and the middle half of them. Below 1 we are faster. torch {torch}, Python {pytho
 
 def main() -> None:
     torch.set_num_threads(1)
-    rows = [r.row for r in loops.digits()]
+    rows = [r.row for r in (*loops.digits(), *streams.streams())]
     torch.set_num_threads(2)
     rows += [r.row for r in loops.language()]
     peak, grown, cpu = house.memory(), house.disk(), house.start()

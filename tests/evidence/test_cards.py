@@ -27,6 +27,7 @@ from regraft.evidence.cards import (
     standing,
     tree_at,
 )
+from regraft.evidence.tags import MEANING
 
 REPO = Path(__file__).parents[2]
 CATALOGUE = REPO.parent / "shared" / "catalogue" / "abstracts.jsonl"
@@ -458,3 +459,9 @@ def test_our_titles_are_those_of_the_catalogue(ours: list[Card]) -> None:
         # A paper from outside is welcome; one that is nearly in the catalogue is a slip of the pen.
         near = difflib.get_close_matches(title.casefold(), lower, n=1, cutoff=0.85)
         assert not near, f"{title!r} is {lower[near[0]]!r} in the catalogue"
+
+
+def test_tags_are_of_one_vocabulary() -> None:
+    unknown = {tag: card.name for card in cards() for tag in card.tags if tag not in MEANING}
+    assert not unknown
+    assert {tag for card in cards() for tag in card.tags} == set(MEANING), "a tag that nobody carries says nothing"

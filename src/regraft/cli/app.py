@@ -291,7 +291,9 @@ def report(
 def methods(
     name: Annotated[str | None, typer.Argument(help="one method's card", show_default=False)] = None,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
-    tag: Annotated[str | None, typer.Option(help="Only those with this tag.")] = None,
+    tag: Annotated[
+        str | None, typer.Option(help="Only those with this tag; with all of several, after commas.")
+    ] = None,
 ) -> None:
     """The methods: what each does, its paper, its knobs, what was measured."""
     from regraft.cli.catalogue import methods

@@ -9,7 +9,7 @@ from typing import Any
 
 from regraft.cli.live import err, out
 from regraft.cli.tables import plain_table
-from regraft.core.errors import RegraftError
+from regraft.core.errors import RegraftError, nearest
 
 
 def methods(name: str | None, as_json: bool, tag: str | None) -> None:
@@ -18,10 +18,15 @@ def methods(name: str | None, as_json: bool, tag: str | None) -> None:
     if name is not None:
         _card(card(name).to_json(), as_json)
         return
-    found = [c for c in cards() if tag is None or tag in c.tags]
-    if tag is not None and not found:
-        known = sorted({t for c in cards() for t in c.tags})
-        raise RegraftError(f"no method has the tag {tag!r}", do=f"Tags: {', '.join(known)}")
+    every = cards()
+    asked = [] if tag is None else [each.strip() for each in tag.split(",") if each.strip()]
+    known = sorted({t for c in every for t in c.tags})
+    if unknown := next((each for each in asked if each not in known), None):
+        hint = nearest(unknown, known)
+        raise RegraftError(f"no method has the tag {unknown!r}{hint}", do=f"Tags: {', '.join(known)}")
+    found = [c for c in every if set(asked) <= set(c.tags)]
+    if not found:
+        raise RegraftError(f"no method has all of the tags {', '.join(asked)}")
     if as_json:
         print(json.dumps([c.to_json() for c in found], indent=1, ensure_ascii=False))
         return

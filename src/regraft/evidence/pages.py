@@ -19,6 +19,7 @@ from typing import Any
 
 from regraft.core.errors import RegraftError
 from regraft.evidence.cards import OURS, Card, cards
+from regraft.evidence.tags import SURVEYS, TAGS
 
 _MADE = "<!-- Made by `python -m regraft.evidence.pages`: edit the method's docstring, not this page. -->\n"
 
@@ -27,7 +28,8 @@ def pages(root: Path = OURS.root) -> dict[str, str]:
     """The text of every page, by its path below docs/."""
     every = cards(root)
     texts = {f"methods/{c.name}.md": _method(c) for c in every}
-    return {"methods/index.md": _index(every), "coverage.md": _coverage(every), **texts}
+    whole = {"methods/index.md": _index(every), "coverage.md": _coverage(every), "taxonomy.md": _taxonomy(every)}
+    return {**whole, **texts}
 
 
 def write(docs: Path, root: Path = OURS.root) -> list[str]:
@@ -98,6 +100,23 @@ def _coverage(every: Sequence[Card]) -> str:
             _table(("Paper", "Source", "Methods"), rows),
         ]
     )
+
+
+def _taxonomy(every: Sequence[Card]) -> str:
+    blocks = [
+        "# Taxonomy",
+        "What the tags on cards mean, and the methods that carry them. `regraft methods --tag A,B` lists those that "
+        "carry both. The words are those of four surveys: "
+        + "; ".join(_link(title, f"https://arxiv.org/abs/{number}") for title, number in SURVEYS.items())
+        + ".",
+    ]
+    for group, tags in TAGS.items():
+        rows = [
+            (tag, _escaped(says), ", ".join(f"[`{c.name}`](methods/{c.name}.md)" for c in every if tag in c.tags))
+            for tag, says in tags.items()
+        ]
+        blocks += [f"## {group}", _table(("Tag", "Meaning", "Methods"), rows)]
+    return _page(blocks)
 
 
 def _method(card: Card) -> str:
@@ -208,6 +227,18 @@ def _number(value: float) -> str:
 def _each(values: Sequence[float]) -> str:
     """The mean, and every seed's value."""
     return f"{statistics.fmean(values):.4g} ({', '.join(f'{v:.4g}' for v in values)})"
+
+
+def keep_up(texts: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """Writes the pages of docs/ that differ from `texts`; with `--check` names them and answers 1."""
+    docs = Path("docs")
+    wrong = [n for n, t in texts.items() if not (docs / n).is_file() or (docs / n).read_text(encoding="utf-8") != t]
+    check = "--check" in arguments
+    for name in wrong:
+        print(f"docs/{name}: {'differs: make docs' if check else 'written'}")
+        if not check:
+            (docs / name).write_text(texts[name], encoding="utf-8")
+    return int(check and bool(wrong))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

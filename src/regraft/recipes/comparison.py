@@ -175,7 +175,17 @@ class Comparison:
     configurations: int
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; None where there is no number."""
+        found: dict[str, Any] = _plain(asdict(self))
+        return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 Runner: TypeAlias = Callable[[Sequence[Trial]], Iterable[tuple[Trial, Found]]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
+from regraft.evidence.pages import keep_up
 from regraft.recipes.learn import learn
 
 HEAD = """# Recipe files
@@ -45,22 +45,5 @@ def _type(field: dict[str, object]) -> str:
     return str(field.get("type", "part"))
 
 
-def main(arguments: list[str]) -> int:
-    """Writes the pages, or with --check names those that differ."""
-    docs = Path("docs")
-    differing = [name for name, text in written().items() if not _same(docs / name, text)]
-    if "--check" in arguments:
-        for name in differing:
-            print(f"docs/{name} differs from the recipe: make docs")
-        return bool(differing)
-    for name, text in written().items():
-        (docs / name).write_text(text, encoding="utf-8")
-    return 0
-
-
-def _same(path: Path, text: str) -> bool:
-    return path.exists() and path.read_text(encoding="utf-8") == text
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(keep_up(written(), sys.argv[1:]))

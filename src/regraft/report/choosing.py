@@ -1,0 +1,164 @@
+"""Which method for my case: pages made of a comparison's figures and the tags on cards, not of opinion.
+
+    python -m regraft.report.choosing            write docs/comparison.md, docs/choosing.md and the figures
+    python -m regraft.report.choosing --check    exit 1, naming each page that differs
+
+The comparison is `evidence/records/_continual.json`, the `results.json` of `regraft bench continual`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from regraft.evidence.cards import OURS, cards
+from regraft.evidence.pages import keep_up
+from regraft.recipes.comparison import Comparison, Found, Row, Setting
+from regraft.report.methods import cells, markdown, picture
+
+RECORD = OURS.root / "evidence" / "records" / "_continual.json"
+UPPER_BOUND, EXEMPLAR_FREE = "upper bound", "exemplar-free"
+MADE = "<!-- Made by `python -m regraft.report.choosing` from figures and tags: not written by hand. -->\n\n"
+
+
+class Case(NamedTuple):
+    """A reader's case: the ground that stands for it, and what methods may not do."""
+
+    says: str
+    ground: str
+    keeps_rows: bool
+
+
+CASES = (
+    Case("New classes arrive, one head answers for all; some old rows may be kept", "classes", True),
+    Case("New classes arrive, one head answers for all; no old row may be kept", "classes", False),
+    Case("New classes arrive, and it is known of which task an input is; some old rows may be kept", "told", True),
+    Case("New classes arrive, and it is known of which task an input is; no old row may be kept", "told", False),
+    Case("The classes stay, the inputs change; some old rows may be kept", "inputs", True),
+    Case("The classes stay, the inputs change; no old row may be kept", "inputs", False),
+    Case("Every row comes once; some old rows may be kept", "online", True),
+    Case("Every row comes once; no old row may be kept", "online", False),
+    Case("Images and a network of convolutions, the task is known; no old row may be kept", "images", False),
+    Case("A language model reads one domain after the other; some old rows may be kept", "text", True),
+    Case("A language model reads one domain after the other; no old row may be kept", "text", False),
+)
+
+
+class Choice(NamedTuple):
+    """The method measured best, those that cannot be told from it, and the cheapest of all these."""
+
+    best: Row
+    as_good: tuple[Row, ...]
+    cheapest: Row
+
+
+def choose(found: Comparison, case: Case, tags: Mapping[str, set[str]]) -> Choice | None:
+    """What the figures say for a case; None where no method acts.
+
+    Two methods are alike if the 95% interval (paired t over seeds) of the difference of their averages includes 0.
+    """
+    allowed = [
+        row
+        for row in found.rows.get(case.ground, ())
+        if not row.refused
+        and UPPER_BOUND not in tags.get(row.method, set())
+        and (case.keeps_rows or EXEMPLAR_FREE in tags.get(row.method, set()))
+    ]
+    if not allowed:
+        return None
+    best, *others = allowed
+    as_good = tuple(row for row in others if not _worse(row, best))
+    return Choice(best, as_good, min((best, *as_good), key=lambda row: row.cost))
+
+
+def _worse(row: Row, best: Row) -> bool:
+    from scipy.special import stdtrit
+
+    apart = [abs(a.average - b.average) * _sign(a, b) for a, b in zip(best.found, row.found, strict=True)]
+    if len(apart) < 2:
+        return True
+    reach = float(stdtrit(len(apart) - 1, 0.975)) * statistics.stdev(apart) / math.sqrt(len(apart))
+    return statistics.fmean(apart) - reach > 0
+
+
+def _sign(best: Found, other: Found) -> int:
+    """1 where `best` is the better one of the two."""
+    return 1 if (best.average > other.average) == (best.better == "higher") else -1
+
+
+def choosing(found: Comparison) -> str:
+    """The page that chooses."""
+    tags = {card.name: set(card.tags) for card in cards()}
+    lines = [
+        "# Which method for my case",
+        "",
+        "Each line is what the [comparison](comparison.md) measured: the best method for the case, and the cheapest of "
+        "those that cannot be told from it (95%, paired over seeds). Upper bounds, which keep or train on everything, "
+        "are left out. On your own data: `regraft bench continual --recipe FILE`.",
+        "",
+        "| case | best measured | average | cheapest as good | average | cost | kept |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case in CASES:
+        choice = choose(found, case, tags)
+        if choice is None:
+            continue
+        best, cheapest = cells(choice.best), cells(choice.cheapest)
+        names = [_link(row) for row in (choice.best, choice.cheapest)]
+        lines.append(
+            f"| {case.says} | {names[0]} | {best[1]} | {names[1]} | {cheapest[1]} | {cheapest[3]} | {cheapest[4]} |"
+        )
+    lines += ["", "## What cannot be told from the best", ""]
+    for case in CASES:
+        choice = choose(found, case, tags)
+        if choice is not None:
+            alike = ", ".join(f"{_link(row)} ({row.cost:.1f}×)" for row in choice.as_good) or "none"
+            lines.append(f"- {case.says}: {_link(choice.best)} ({choice.best.cost:.1f}×); {alike}.")
+    return MADE + "\n".join(lines) + "\n"
+
+
+def _link(row: Row) -> str:
+    return f"[`{row.method}`](methods/{row.method}.md)"
+
+
+def pages(found: Comparison) -> dict[str, str]:
+    """The pages and figures by their path below docs/."""
+    figures = "\n".join(f"![Methods on {ground}](comparison-{ground}.svg)\n" for ground in found.grounds)
+    text = f"{MADE}# Methods for streams, compared\n\n{figures}\n{markdown(found)}"
+    drawn = {f"comparison-{ground}.svg": picture(found, ground, standalone=True) + "\n" for ground in found.grounds}
+    return {"comparison.md": text, "choosing.md": choosing(found), **drawn}
+
+
+def read(said: Mapping[str, Any]) -> Comparison:
+    """A comparison from its JSON."""
+    rows = {
+        ground: tuple(
+            Row(
+                row["method"],
+                Setting(tuple((name, _tupled(value)) for name, value in row["setting"][0]), row["setting"][1]),
+                row["tuned"],
+                tuple(Found(**_numbers(found)) for found in row["found"]),
+                math.nan if row["cost"] is None else row["cost"],
+                row["refused"],
+            )
+            for row in of
+        )
+        for ground, of in said["rows"].items()
+    }
+    return Comparison(said["grounds"], rows, tuple(said["seeds"]), tuple(said["tuning_seeds"]), said["configurations"])
+
+
+def _numbers(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in said.items()}
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    sys.exit(keep_up(pages(read(json.loads(RECORD.read_text(encoding="utf-8")))), sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""Which method for a case: the best measured, what cannot be told from it, the cheapest of these."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from regraft.recipes.comparison import Comparison, Found, Row, Setting
+from regraft.report.choosing import Case, choose, read
+from regraft.report.methods import cells, markdown, page, picture
+
+KEEPS, KEEPS_NOT = Case("a", "g", True), Case("b", "g", False)
+TAGS = {"er": {"replay"}, "ewc": {"exemplar-free"}, "joint": {"upper bound"}, "lwf": {"exemplar-free"}}
+
+
+def row(name: str, averages: list[float], cost: float, better: Any = "higher", **other: Any) -> Row:
+    found = tuple(Found(a, 0.1, better, 1.0, 10, 2048) for a in averages)
+    return Row(name, Setting(), None, found, cost, **other)
+
+
+def comparison(*rows: Row) -> Comparison:
+    return Comparison({"g": "a ground"}, {"g": rows}, (0, 1, 2), (100,), 1)
+
+
+WHOLE = comparison(
+    row("joint", [0.99, 0.98, 0.99], 9.0),
+    row("er", [0.90, 0.92, 0.91], 2.0),
+    row("ewc", [0.91, 0.90, 0.91], 1.5),
+    row("lwf", [0.50, 0.52, 0.51], 1.2),
+    row("clr", [math.nan] * 3, math.nan, refused="no convolution"),
+)
+
+
+def test_upper_bounds_are_no_choice_and_the_cheapest_of_what_is_alike_is_named() -> None:
+    choice = choose(WHOLE, KEEPS, TAGS)
+    assert choice is not None
+    assert (choice.best.method, [r.method for r in choice.as_good], choice.cheapest.method) == ("er", ["ewc"], "ewc")
+    without = choose(WHOLE, KEEPS_NOT, TAGS)
+    assert without is not None
+    assert (without.best.method, without.as_good) == ("ewc", ())
+    assert choose(WHOLE, Case("c", "elsewhere", True), TAGS) is None
+
+
+def test_losses_are_better_when_lower() -> None:
+    found = comparison(row("er", [3.0, 3.1, 3.0], 2.0, "lower"), row("ewc", [5.0, 5.2, 5.1], 1.0, "lower"))
+    choice = choose(found, KEEPS, TAGS)
+    assert choice is not None
+    assert choice.cheapest.method == "er"
+    assert cells(found.rows["g"][0])[1] == "3.033 ± 0.143"
+
+
+def test_a_comparison_comes_back_from_its_json_and_is_shown() -> None:
+    again = read(json.loads(json.dumps(WHOLE.to_json(), allow_nan=False)))
+    assert again.to_json() == WHOLE.to_json()
+    assert "`clr` cannot act here: no convolution." in markdown(again)
+    assert "<svg" in page(again)
+    assert ">er<" in picture(again, "g")
+    assert ">clr<" not in picture(again, "g")
