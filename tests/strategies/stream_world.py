@@ -13,8 +13,10 @@ from regraft.core.rows import Rows
 from regraft.data.scenario import Scenario, split_classes
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
+from regraft.numerics import fields
 from regraft.recipes.resolve import modules
 from regraft.recipes.strategy import Lived, Method, Strategy, live, method_named
+from regraft.worlds import transformers
 
 CLASSES, SIDE = 6, 6
 METHODS = sorted(modules("strategies"))
@@ -48,6 +50,14 @@ def convolutional() -> Classifier:
     return Classifier(nn.Sequential(*body, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, CLASSES)))
 
 
+def binary() -> Classifier:
+    return Classifier(fields.perceptron(SIDE * SIDE, 12, CLASSES, seed=1))
+
+
+def transformer() -> Classifier:
+    return transformers.vision(CLASSES, seed=1, side=SIDE, width=8, depth=1)
+
+
 def classes(count: int = 66, **knobs: Any) -> Scenario:
     return split_classes(images(count, 0), images(24, 1), 3, **knobs)
 
@@ -56,6 +66,8 @@ WORLDS = {
     "classes": World(classes(), perceptron),
     "told": World(classes(told=True), perceptron),
     "convolutions": World(classes(told=True), convolutional),
+    "binary": World(classes(), binary),
+    "transformer": World(classes(), transformer),
 }
 """A strategy is tested in the first world that it can act in."""
 

@@ -7,7 +7,7 @@ what the tasks own is in memory: no update can change what an earlier task answe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,19 +39,36 @@ class PerTask:
             if len(said) != 1:
                 raise RegraftError(f"{self.key}: the rows {source!r} are of the tasks {said}, not of one")
             self.now = said[0]
+        self.whole = self.anchor is None  # whether this update moves the whole network
         if self.anchor is None and source in ctx.data:
-            self.anchor = self.now  # the task that moves the whole network
-        self._put: list[tuple[nn.Module, Any]] = []
+            self.anchor = self.now
+        self._put: list[Callable[[], object]] = []  # each takes out what was put in
+        self._bare: set[str] = set()  # the names that the network has without
 
     # --- what a method says
 
-    def modules(self, network: nn.Module) -> Mapping[str, nn.Module]:
-        """The modules to put in, each by the name of its layer, as a new task begins with them."""
+    def modules(self, network: nn.Module, task: int) -> Mapping[str, nn.Module]:
+        """The modules to put in for a task, each by the name of its layer, as it begins with them when it is new."""
         raise NotImplementedError
 
     def beside(self, layer: Any, module: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """What the layer gives in place of `output`."""
         raise NotImplementedError
+
+    def put(self, layer: nn.Module, module: nn.Module) -> Callable[[], object]:
+        """Puts a module in, here beside its layer; what takes it out again."""
+        layer.add_module(self.key, module)
+
+        def hook(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            return self.beside(layer, getattr(layer, self.key), inputs, output)
+
+        handle = layer.register_forward_hook(hook)
+
+        def take_out() -> None:
+            handle.remove()
+            delattr(layer, self.key)
+
+        return take_out
 
     def plain(self, network: nn.Module) -> Collection[str]:
         """The tensors of the network that every task has for itself."""
@@ -66,19 +83,19 @@ class PerTask:
     def install(self, model: Model) -> None:
         self.shared = self._values(self.plain(model.module))
         if self.now != self.anchor:
-            self._put_in()
+            self._put_in(self.now)
         if self.now in self.tasks:
             model.load(self.tasks[self.now])
 
     def multiplier(self, slot: Slot) -> float:
-        return 1.0 if self.now == self.anchor or slot.name in self._own() else 0.0
+        return 1.0 if self.whole or slot.name in self._own() else 0.0
 
     def leave(self) -> Mapping[str, Any]:
         tasks = {**self.tasks, self.now: self._values(self._own())}
         return {self.key: {"tasks": {str(task): own for task, own in tasks.items()}, "anchor": self.anchor}}
 
     def fold(self, model: Model) -> None:
-        if self.now != self.anchor:
+        if not self.whole:
             model.load(self.shared)
         self._take_out()
 
@@ -107,7 +124,7 @@ class PerTask:
             return
         shared = self._values(self.plain(self.model.module))
         if task != self.anchor:
-            self._put_in()
+            self._put_in(task)
         try:
             self.model.load(self.tasks[task])
             yield
@@ -117,28 +134,20 @@ class PerTask:
 
     # --- tensors
 
-    def _put_in(self) -> None:
+    def _put_in(self, task: int) -> None:
         network = self.model.module
         like = next(network.parameters())
-        for name, module in self.modules(network).items():
-            layer = network.get_submodule(name)
-            layer.add_module(self.key, module.to(like))
-
-            def hook(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-                return self.beside(layer, getattr(layer, self.key), inputs, output)
-
-            self._put.append((layer, layer.register_forward_hook(hook)))
+        self._bare = set(self.model.state())
+        for name, module in self.modules(network, task).items():
+            self._put.append(self.put(network.get_submodule(name), module.to(like)))
 
     def _take_out(self) -> None:
-        for layer, hook in self._put:
-            hook.remove()
-            delattr(layer, self.key)
-        self._put.clear()
+        while self._put:
+            self._put.pop()()
 
     def _own(self) -> set[str]:
-        network = self.model.module
-        inside = {name for name in self.model.state() if f".{self.key}." in f".{name}"}
-        return inside | set(self.plain(network))
+        inside = self.model.state().keys() - self._bare if self._put else set()
+        return inside | set(self.plain(self.model.module))
 
     def _values(self, names: Collection[str]) -> dict[str, Tensor]:
         state = self.model.state()

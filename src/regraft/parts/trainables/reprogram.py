@@ -47,7 +47,7 @@ class _Reprogram(PerTask):
         super().__init__(ctx)
         self.part = part
 
-    def modules(self, network: nn.Module) -> Mapping[str, nn.Module]:
+    def modules(self, network: nn.Module, task: int) -> Mapping[str, nn.Module]:
         found = {
             name: self._dirac(layer)
             for name, layer in network.named_modules()

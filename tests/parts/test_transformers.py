@@ -1,0 +1,151 @@
+"""Methods on transformers: attention that tasks filter anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regraft.core.errors import RegraftError
+from regraft.core.plan import Feed, Plan, Weighted
+from regraft.core.rows import Rows
+from regraft.engine.edits import still
+from regraft.engine.fit import fit
+from regraft.engine.training import Training
+from regraft.models.classifier import Classifier
+from regraft.parts.losses.new_classes import new_classes
+from regraft.parts.samplers.shuffled import shuffled
+from regraft.parts.trainables.convolve import Convolved, convolve
+from regraft.parts.transforms.augment import augment
+from regraft.worlds import transformers
+
+SIDE, CLASSES = 4, 6
+NEW = Feed("new", shuffled())
+
+
+def network() -> Classifier:
+    model = transformers.vision(CLASSES, seed=1, side=SIDE, width=8, depth=2, heads=2)
+    model.module.double()
+    return model
+
+
+def table(*classes: int, count: int = 12, seed: int = 0) -> Rows:
+    dice = torch.Generator().manual_seed(seed)
+    y = torch.tensor(classes).repeat(count)[:count]
+    x = torch.randn(CLASSES, SIDE * SIDE, generator=torch.Generator().manual_seed(9), dtype=torch.float64)[y]
+    return Rows({"x": x + 0.3 * torch.randn(x.shape, generator=dice, dtype=torch.float64), "y": y})
+
+
+def learned(model: Any, plan: Plan, rows: Rows, memory: Any, *, lr: float = 0.1, steps: int = 3) -> Any:
+    training = Training(steps=steps, batch=rows.count, lr=lr, optimizer="SGD", clip=None, explode=1e9)
+    return fit(model, plan, {"new": rows}, training, memory=memory).memory
+
+
+def answering(part: Any, model: Any, memory: Any) -> Any:
+    return part.begin(still({"student": model}, {}, memory, name="answer", seed=0))
+
+
+# --- the cross-entropy among new classes
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_new_classes_have_the_textbook_gradient(smoothing: float) -> None:
+    rows, model = table(1, 4), network()
+    before = {n: t.clone() for n, t in model.state().items()}
+    learned(model, Plan((NEW,), (Weighted(new_classes(smoothing)),)), rows, {}, lr=1.0, steps=1)
+    own = network()
+    h = own.module(rows["x"])[:, [1, 4]]
+    F.cross_entropy(h, (rows["y"] == 4).long(), label_smoothing=smoothing).backward()
+    for name, p in own.module.named_parameters():
+        assert torch.allclose(before[name] - model.state()[name], p.grad, atol=1e-10)
+    with pytest.raises(RegraftError, match="smoothing is 1"):
+        new_classes(1.0)
+
+
+# --- convolved attention
+
+FILTERS = convolve(3, 2)
+CONVOLVED = Plan((NEW,), (Weighted(new_classes()),), trainables=(FILTERS,))
+
+
+def by_hand(W: Tensor, own: dict[str, Tensor], layer: str) -> Tensor:
+    """A weight filtered head by head, number by number."""
+    k, b, s = (own[f"{layer}.parametrizations.weight.0.{n}"] for n in ("kernel", "bias", "s"))
+    heads = W.view(2, 4, 8)
+    padded = F.pad(heads, (1, 1, 1, 1))
+    found = s.sigmoid()[:, None, None] * heads + b[:, None, None]
+    for i in range(3):
+        for j in range(3):
+            found = found + k[:, :, i, j, None] * padded[:, i : i + 4, j : j + 8]
+    return found.reshape(8, 8)
+
+
+def test_a_task_answers_with_its_parents_weights_filtered() -> None:
+    model, memory = network(), {}
+    for task in ((0, 1), (2, 3), (4, 5)):
+        memory = learned(model, CONVOLVED, table(*task), memory)
+    left = memory["convolve"]
+    left["parents"]["2"] = 1
+    rows = table(4, 5, seed=1)
+    plain = network()
+    state = dict(model.state())
+    for layer in [f"blocks.{i}.attention.{role}" for i in range(2) for role in "qkv"]:
+        W = by_hand(state[f"{layer}.weight"], left["tasks"]["1"], layer)
+        state[f"{layer}.weight"] = by_hand(W, left["tasks"]["2"], layer)
+    plain.load({**state, **{n: t for n, t in left["tasks"]["2"].items() if "parametrizations" not in n}})
+    found = answering(FILTERS, model, memory).logits(rows, 2)
+    assert torch.allclose(found[:, 4:], plain.module(rows["x"])[:, 4:], atol=1e-10)
+    assert torch.isinf(found[:, :4]).all()
+
+
+def test_no_later_task_changes_what_an_earlier_one_answers() -> None:
+    model, memory, rows = network(), {}, table(0, 1, seed=1)
+    memory = learned(model, CONVOLVED, table(0, 1), memory)
+    shared, first = {n: t.clone() for n, t in model.state().items()}, answering(FILTERS, model, memory).logits(rows, 0)
+    for task in ((2, 3), (4, 5)):
+        memory = learned(model, CONVOLVED, table(*task), memory)
+        assert all(torch.equal(t, shared[n]) for n, t in model.state().items())
+        assert torch.equal(answering(FILTERS, model, memory).logits(rows, 0), first)
+    convolved = sum(t.numel() for n, t in memory["convolve"]["tasks"]["2"].items() if "parametrizations" in n)
+    assert convolved == 2 * 3 * 2 * (3 * 3 + 2)
+
+
+def test_the_parent_tells_the_new_classes_apart_best() -> None:
+    model, memory = network(), {}
+    for task in ((0, 1), (2, 3)):
+        memory = learned(model, CONVOLVED, table(*task), memory)
+    own = memory["convolve"]["tasks"]["0"]  # as the first task all features are alike
+    own["norm.weight"] = torch.zeros_like(own["norm.weight"])
+    found = learned(model, CONVOLVED, table(4, 5, count=9), memory)
+    assert found["convolve"]["parents"] == {"1": 0, "2": 1}
+
+
+def test_a_row_is_of_the_task_that_is_surest_of_its_views() -> None:
+    model, memory = network(), {}
+    for task in ((0, 1), (2, 3)):
+        memory = learned(model, CONVOLVED, table(*task), memory)
+    rows, view = table(0, 2, count=7, seed=1), augment(shift=0.0, noise=0.5)
+    run = answering(convolve(3, 2, augment=view, views=4, itself=3), model, memory)
+    ctx = still({}, {}, {}, name="answer", seed=0)
+    looked_at = [view(rows, ctx) for _ in range(4)]
+    unsure = []
+    for t in range(2):
+        mean = (3 * run.logits(rows, t) + sum(run.logits(v, t) for v in looked_at)) / 7
+        p = mean[:, 2 * t : 2 * t + 2].softmax(-1)
+        unsure.append(-(p * (p + 1e-4).log()).sum(-1))
+    run = answering(convolve(3, 2, augment=view, views=4, itself=3), model, memory)
+    assert torch.equal(run.which(rows), torch.stack(unsure).argmin(0))
+
+
+def test_what_cannot_be_convolved() -> None:
+    with pytest.raises(RegraftError, match="must be odd"):
+        convolve(4)
+    with pytest.raises(RegraftError, match="in no view"):
+        convolve(views=3, itself=0)
+    memory = learned(network(), CONVOLVED, table(0, 1), {})
+    with pytest.raises(RegraftError, match="gives 8 numbers, not 3 heads"):
+        learned(network(), Plan((NEW,), (Weighted(new_classes()),), trainables=(convolve(3, 3),)), table(2, 3), memory)
+    assert isinstance(Convolved(2, 3, None, torch.Generator()), nn.Module)
