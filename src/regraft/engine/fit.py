@@ -249,6 +249,7 @@ class _Run:
             t.install(model)
         self._choose_moving()
         self.samplers = {f.name: self.begin(f.sampler) for f in plan.feeds}
+        self.followers = {name for name, sampler in self.samplers.items() if isinstance(sampler, Follows)}
         knobs = {f.name: f.share if f.beside is None else f.beside for f in plan.feeds}
         self.shares = {name: None if knob is None else self._knob(knob) for name, knob in knobs.items()}
         within = [self.shares[f.name] for f in plan.feeds if f.beside is None]
@@ -412,10 +413,9 @@ class _Run:
         for i, name in enumerate(free):
             drawn[name] = self.samplers[name].draw(left * (i + 1) // len(free) - left * i // len(free))
         for name in beside:
-            sampler = self.samplers[name]
-            if isinstance(sampler, Follows):
-                sampler.follow(drawn)
-            drawn[name] = sampler.draw(counts[name])
+            if name in self.followers:
+                self.samplers[name].follow(drawn)
+            drawn[name] = self.samplers[name].draw(counts[name])
         return _some([(f, drawn[f.name]) for f in feeds if f.name in drawn])
 
     def _backward(self, listen: bool = True) -> list[Outcome]:

@@ -50,6 +50,9 @@ class reservoir:
         return _Reservoir(self, left["columns"], left["seen"], ctx.rng)
 
 
+_NONE = torch.empty(0, dtype=torch.long)
+
+
 class _Reservoir(Stateful):
     state = ("columns", "seen", "own", "dice")
 
@@ -90,10 +93,13 @@ class _Reservoir(Stateful):
         self.seen += len(rows)
         dice = torch.rand(len(rows), generator=self.dice, dtype=torch.float64).numpy()
         places = (dice * (number + 1)).astype(np.int64)
+        if filled == size and not (places < size).any():
+            return _NONE, _NONE
         last = np.ones(len(rows), dtype=bool)
         if len(set(rows.tolist())) < len(rows) and rows.min() >= 0:
-            # Of a row that comes twice in one batch, the last occurrence is kept or not.
-            last = ~np.triu(rows[:, None] == rows, 1).any(1)
+            # Of a row that comes several times in one batch one counts: the last that found a place, or else the last.
+            rank = np.arange(len(rows)) + len(rows) * (places < size)
+            last = ~((rows[:, None] == rows) & (rank[:, None] < rank)).any(1)
         kept = (places < size) & last
         same = (rows[:, None] == own) & (rows[:, None] >= 0)
         known = same.any(1)
