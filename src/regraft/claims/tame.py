@@ -63,7 +63,7 @@ def _arm(strategy: Strategy, meter: Meter, seed: int) -> dict[str, float]:
 claim = Claim(
     says="over tasks that nobody announces, one of which comes back, it opens one expert for each and finds the old "
     "one again, within 20 batches and on more than three seeds of four, is at least 0.1 more accurate over all than "
-    "one network, more accurate than EWC, and no more than 0.02 behind the replay of as many rows as its selector keeps",
+    "one network, more accurate than EWC and at most 0.02 behind the replay of as many rows as its selector keeps",
     setting="digits in 4 orders of their pixels as 1, 2, 3, 2, 4, each time as two updates of 359 new rows, 8 epochs "
     "of 16; perceptron 64-128-128-10, SGD; outputs unbounded in all arms; strength of EWC chosen on seeds from 100 on",
     arms={
