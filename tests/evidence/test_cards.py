@@ -400,7 +400,7 @@ def test_the_list_starts_without_torch() -> None:
 def test_pages_say_what_the_cards_say(root: Path) -> None:
     record(root, "ewc")
     made = pages.pages(root)
-    assert list(made) == ["methods/index.md", "coverage.md", "methods/ewc.md"]
+    assert list(made) == ["methods/index.md", "coverage.md", "taxonomy.md", "methods/ewc.md"]
     assert r"| [`ewc`](ewc.md) | Elastic weight consolidation: hold" in made["methods/index.md"]
     assert "1 methods: 1 shown." in made["methods/index.md"]
     assert (
@@ -421,7 +421,7 @@ def test_check_names_what_differs(root: Path, tmp_path_factory: pytest.TempPathF
     docs = tmp_path_factory.mktemp("docs")
     (docs / "methods").mkdir()
     (docs / "methods" / "gone.md").write_text("a method of the past")
-    every = ["coverage.md", "methods/ewc.md", "methods/gone.md", "methods/index.md"]
+    every = ["coverage.md", "methods/ewc.md", "methods/gone.md", "methods/index.md", "taxonomy.md"]
     assert pages.differing(docs, root) == every
     assert pages.write(docs, root) == every
     assert not (docs / "methods" / "gone.md").exists()

@@ -27,7 +27,8 @@ from regraft.parts.losses.nll import nll
 from regraft.parts.penalties.ewc import ewc
 from regraft.parts.samplers.reservoir import reservoir
 from regraft.parts.samplers.shuffled import shuffled
-from regraft.recipes.strategy import Strategy, live
+from regraft.recipes.grounds import read_bench
+from regraft.recipes.strategy import Strategy, live, method_named
 
 CLASSES, WIDTH = 6, 5
 
@@ -333,9 +334,15 @@ def test_a_strategy_lives_through_a_stream() -> None:
         memory + memory
 
 
-def test_the_example_in_the_docs_runs() -> None:
+def test_the_examples_in_the_docs_run(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "continual.md").read_text(encoding="utf-8")
-    code = page.split("```python\n")[1].split("```")[0].replace("epochs=20", "epochs=1")
+    code, own = (block.split("```")[0] for block in page.split("```python\n")[1:])
+    code = code.replace("epochs=20", "epochs=1")
+    (tmp_path / "mine.py").write_text(own)
+    assert method_named(str(tmp_path / "mine.py"))(memory=3).labels
+    recipe = page.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "shop.yaml").write_text(recipe)
+    assert read_bench(tmp_path / "shop.yaml").grounds["products"].memory == 200
     torch.manual_seed(0)
     shelf: dict[str, Any] = {
         "train": Rows({"x": torch.randn(80, WIDTH), "y": torch.arange(80) % 10}),

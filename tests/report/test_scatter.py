@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -22,7 +23,7 @@ def test_every_point_has_its_name_and_none_stands_on_another() -> None:
     places = [tuple(map(float, m)) for m in re.findall(r'class="label" x="([\d.]+)" y="([-\d.]+)"', drawn)]
     assert len(places) == 8
     heights = sorted(y for _, y in places)
-    assert all(b - a >= 10 for a, b in zip(heights, heights[1:], strict=False))
+    assert all(b - a >= 10 for a, b in pairwise(heights))
 
 
 def test_intervals_end_where_the_figure_does_and_markup_is_text() -> None:

@@ -1,5 +1,6 @@
-"""Several experts in one network, of which one learns at a time: when its loss says that the data is no longer its own,
-an expert that knows the data takes over, or a new one is opened. Nobody says where tasks begin.
+"""Experts in one network: when its loss says that rows are no longer its own, one that knows them takes over, or a new.
+
+Nobody says where tasks begin.
 
     S_e <- a L + (1 - a) S_e            L: the mean loss of the batch
     e is left when  S_e > m_e + k s_e   m_e, s_e: mean and deviation of its last `window` losses
