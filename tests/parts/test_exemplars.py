@@ -223,13 +223,15 @@ def test_what_cannot_be() -> None:
     rows, small = table(6), Training(steps=1, batch=3, lr=0.1)
     with pytest.raises(RegraftError, match="exemplars: the size is 0"):
         exemplars(0)
+    with pytest.raises(RegraftError, match="choose is 'herdng'"):
+        exemplars(choose="herdng")  # type: ignore[arg-type]
     with pytest.raises(RegraftError, match="ridge is 0"):
         bias_correction(ridge=0.0)
     with pytest.raises(RegraftError, match="1 of 1 rows of memory are held out"):
         bic(memory=1)
     with pytest.raises(RegraftError, match="column 'name' is not a tensor"):
         left(rows.having(name=list("abcdef")))
-    with pytest.raises(RegraftError, match="does not say which rows it took"):
+    with pytest.raises(RegraftError, match="takes no rows when it begins"):
         fit(network(), Plan((Feed("new", all_but(shuffled())),), NLL), {"new": rows}, small)
     with pytest.raises(RegraftError, match="no rows 'held' were held out"):
         apply(bias_correction(), network(), {"new": rows.take([0])}, {"classes": torch.tensor([3])})

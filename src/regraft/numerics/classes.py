@@ -1,11 +1,12 @@
-"""Classes that an update brings, and those that it lacks."""
+"""What an update has of its rows: the classes that it brings, those that it lacks, the rows that are held out."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from regraft.core.parts import Context
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Context, Sampler
 from regraft.numerics.mixture import values
 
 
@@ -18,3 +19,15 @@ def old_and_new(ctx: Context, source: str = "new") -> tuple[Tensor, Tensor]:
     rows = ctx.data.get(source)
     new = torch.as_tensor(values(rows, "y") if rows else [], dtype=torch.long).cpu().unique()
     return known[~torch.isin(known, new)], new
+
+
+def taken_by(ctx: Context, held: Sampler | None, part: str) -> Tensor:
+    """The places of the new rows that a sampler took for itself when it began; `part` is who asks."""
+    if held is None:
+        return torch.empty(0, dtype=torch.long)
+    taken: Tensor | None = getattr(ctx.begin(held), "taken", None)
+    if taken is None:
+        raise RegraftError(
+            f"{part}: {held} takes no rows when it begins", do="Hold rows out with exemplars(adds='before')"
+        )
+    return taken

@@ -1,8 +1,10 @@
 """GDumb: a balanced memory, and a network trained anew on it alone after every task.
 
-Paper: "GDumb: A Simple Approach that Questions Our Progress in Continual Learning" Prabhu et al. 2020.
-       https://doi.org/10.1007/978-3-030-58536-5_31
-Tags:  replay, class-incremental, task-incremental, domain-incremental
+Paper:   "GDumb: A Simple Approach that Questions Our Progress in Continual Learning" Prabhu et al. 2020.
+         https://doi.org/10.1007/978-3-030-58536-5_31
+Claim:   no less accurate, to 2 points, than replay that reads the whole stream, at equal memory and updates.
+Differs: the authors train when they are asked, in many more passes, with warm restarts and cutmix.
+Tags:    replay, class-incremental, task-incremental, domain-incremental
 """
 
 from __future__ import annotations

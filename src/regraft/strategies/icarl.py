@@ -1,7 +1,7 @@
 """iCaRL: exemplars, a sigmoid a class that is taught old classes by its older self, and the nearest mean of exemplars.
 
 Paper: "iCaRL: Incremental Classifier and Representation Learning" Rebuffi et al. 2017. https://arxiv.org/abs/1611.07725
-Claim: more accurate than plain replay of as many rows.
+Claim: with few rows in memory it is more accurate than plain replay by 5 points and forgets at most half as much.
 Tags:  replay, distillation, class-incremental
 """
 

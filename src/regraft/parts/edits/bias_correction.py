@@ -8,7 +8,8 @@ many of each class, show by how much. The problem is convex and has two unknowns
 descend, solve it. The numbers are folded into the head, which goes on with them.
 
 Paper:   "Large Scale Incremental Learning" Wu et al. 2019. https://arxiv.org/abs/1905.13260
-Claim:   the same model, taught by distillation and exemplars, is more accurate with it.
+Claim:   the same model, taught by distillation and exemplars, is more accurate with it by 5 points, and than
+         plain replay.
 Needs:   a head with a bias; `key` in memory: rows of all classes that no update was trained on, left by `exemplars`;
          the rows named by `source`, which say what classes are new. Without held-out rows of both old and new classes
          it changes nothing.

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Sampler, Stateful
 from regraft.core.rows import Rows
+from regraft.numerics.classes import taken_by
 from regraft.numerics.mixture import values
 from regraft.numerics.walk import Walk
 
@@ -27,10 +27,7 @@ class all_but:
     source: str = "new"
 
     def begin(self, ctx: Context) -> _AllBut:
-        taken = getattr(ctx.begin(self.held), "taken", None)
-        if taken is None:
-            raise RegraftError(f"all_but: {self.held} does not say which rows it took")
-        rows = ctx.rows(self.source)
+        taken, rows = taken_by(ctx, self.held, "all_but"), ctx.rows(self.source)
         classes, which = torch.as_tensor(values(rows, "y")).cpu().unique(return_inverse=True)
         left = torch.ones(rows.count, dtype=torch.bool)
         left[taken] = False

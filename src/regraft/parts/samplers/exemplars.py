@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Sampler, Stateful
 from regraft.core.rows import Rows
+from regraft.numerics.classes import taken_by
 from regraft.numerics.features import features_of
 from regraft.numerics.mixture import values
 from regraft.numerics.walk import Walk
@@ -53,6 +54,10 @@ class exemplars:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise RegraftError(f"exemplars: the size is {self.size}; it must be at least 1")
+        if self.choose not in ("herding", "random"):
+            raise RegraftError(f"exemplars: choose is {self.choose!r}; it must be 'herding' or 'random'")
+        if self.adds not in ("after", "before", "never"):
+            raise RegraftError(f"exemplars: adds is {self.adds!r}; it must be 'after', 'before' or 'never'")
 
     def begin(self, ctx: Context) -> _Exemplars:
         return _Exemplars(self, ctx)
@@ -64,10 +69,10 @@ class _Exemplars(Stateful):
     def __init__(self, part: exemplars, ctx: Context) -> None:
         self.part, self.ctx, self.dice = part, ctx, ctx.rng
         self.left: Mapping[str, Any] = ctx.memory.get(part.key, NOTHING)
-        self.apart = torch.empty(0, dtype=torch.long) if part.apart is None else ctx.begin(part.apart).taken
-        self.taken = torch.empty(0, dtype=torch.long)  # the places of the new rows that joined
+        self.apart = taken_by(ctx, part.apart, "exemplars")
+        self.taken: Tensor | None = None  # the places of the new rows that joined at the beginning
         if part.adds == "before":
-            self.left = self._chosen()
+            self.left, self.taken = self._chosen()
         self.rows = Rows(self.left["columns"])
         self.walk = Walk(self.rows.count, self.dice)
 
@@ -75,10 +80,10 @@ class _Exemplars(Stateful):
         return self.rows.take(self.walk.next(min(count, self.rows.count)))
 
     def leave(self) -> Mapping[str, Any]:
-        return {self.part.key: self._chosen() if self.part.adds == "after" else self.left}
+        return {self.part.key: self._chosen()[0] if self.part.adds == "after" else self.left}
 
-    def _chosen(self) -> dict[str, Any]:
-        """The exemplars once the new rows have joined."""
+    def _chosen(self) -> tuple[dict[str, Any], Tensor]:
+        """The exemplars once the new rows have joined, and the places of those that did."""
         held, new = Rows(self.left["columns"]), self.ctx.rows(self.part.source)
         y = torch.cat([torch.as_tensor(values(rows, "y"), dtype=torch.long).cpu() for rows in (held, new)])
         free = torch.ones(len(y), dtype=torch.bool)
@@ -98,9 +103,9 @@ class _Exemplars(Stateful):
                 at = at[self._ranked(_joined(held, new, at), stands_for[at], count)]
             chosen.append(at[:count])
         best, there = torch.cat(chosen), quota > 0
-        self.taken = best[best >= held.count] - held.count
         columns = {name: torch.as_tensor(column).cpu() for name, column in _joined(held, new, best).items()}
-        return {"columns": columns, "classes": classes[there], "seen": (seen + came)[there]}
+        left = {"columns": columns, "classes": classes[there], "seen": (seen + came)[there]}
+        return left, best[best >= held.count] - held.count
 
     def _ranked(self, rows: Rows, weight: Tensor, count: int) -> Tensor:
         """The places of the best `count` rows, best first; `weight`: how many rows each stands for, [rows]."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Progress, ScheduleRun
 from regraft.numerics.classes import old_and_new
 
@@ -23,6 +24,10 @@ from regraft.numerics.classes import old_and_new
 class known_share:
     of: Literal["old", "new"] = "old"
     source: str = "new"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("old", "new"):
+            raise RegraftError(f"known_share: of is {self.of!r}; it must be 'old' or 'new'")
 
     def begin(self, ctx: Context) -> ScheduleRun:
         old, new = map(len, old_and_new(ctx, self.source))
