@@ -87,7 +87,7 @@ class PerTask:
         if self.now in self.tasks:
             model.load(self.tasks[self.now])
 
-    def multiplier(self, slot: Slot) -> float:
+    def multiplier(self, slot: Slot) -> float | Tensor:
         return 1.0 if self.whole or slot.name in self._own() else 0.0
 
     def leave(self) -> Mapping[str, Any]:

@@ -19,10 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
+from regraft.numerics.dice import of_update
 from regraft.numerics.halves import Level, Rest, drawn
 
 
@@ -44,8 +43,7 @@ class _Half:
     def __init__(self, part: half, ctx: Context) -> None:
         self.part = part
         self.updates = ctx.memory.get("half", {"updates": 0})["updates"]
-        seeds = torch.randint(2**62, (self.updates + 1,), generator=ctx.rng)  # one an update, even if all have one seed
-        self.dice = torch.Generator().manual_seed(int(seeds[-1]))
+        self.dice = of_update(ctx.rng, self.updates)
         self.moved: set[str] = set()
 
     def install(self, model: Model) -> None:

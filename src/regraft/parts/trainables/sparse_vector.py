@@ -41,8 +41,8 @@ class _SparseVector:
         self.vectors: Mapping[str, Any] = ctx.memory.get("sparse_vectors", {})
         self.name = part.name
         if self.name is None:
-            rows = ctx.data.get(part.source, {})
-            self.name = str(int(rows["task"][0]) if "task" in rows else len(self.vectors))
+            told = part.source in ctx.data and "task" in ctx.data[part.source]
+            self.name = str(int(ctx.data[part.source]["task"][0]) if told else len(self.vectors))
 
     def install(self, model: Model) -> None:
         if not self.mu:
