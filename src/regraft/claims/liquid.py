@@ -13,7 +13,7 @@ Claim:   over the first 200 samples after a drastic jump a frozen liquid network
          that is fitted again every 200 samples.
 Differs: Loads are sums of sines with a failure of known size in place of a simulated network with rerouting; one
          network forecasts all links from the last half day of each.
-Tags:    forecasting, concept drift, architecture
+Tags:    concept drift, diagnostic
 """
 
 from __future__ import annotations

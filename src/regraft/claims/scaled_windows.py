@@ -10,7 +10,7 @@ Claim:   after a drastic jump of the level it errs less than the same network wi
          that is fitted again.
 Differs: Each window is divided by its mean; the paper also subtracts it, divides by the deviation, and learns an affine
          map.
-Tags:    forecasting, concept drift
+Tags:    concept drift
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Claim:   accuracy over all classes climbs with the number of tasks while each ta
          the same rate ends lower, and a mask of absent classes makes up for much of that.
 Differs: The optimizer begins anew with each task. The mask leaves out the absent classes that are known, not all absent
          ones. The paper's mask helps plain SGD too; here, with ten classes, that is only asked to do without.
-Tags:    long stream, class-incremental, replay-free
+Tags:    long stream, class-incremental, exemplar-free, diagnostic
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     l_r = mean_k (h_rk - y_rk)²        y: the targets; a class as 1 in its place and 0 elsewhere
 
-Tags: regression, classifier
+Needs: a model of numbers (`Regressor`) or of classes.
 """
 
 from torch import Tensor
