@@ -25,8 +25,8 @@ def arm(strategy: Strategy) -> Arm:
 
 
 claim = Claim(
-    says="the same model, taught by distillation and exemplars, is more accurate by 5 points where its head is aligned, "
-    "and more accurate than plain replay",
+    says="the same model, taught by distillation and exemplars, is more accurate by 5 points where its head is "
+    "aligned, and more accurate than plain replay",
     setting="digits in 5 tasks of 2 classes, one head; perceptron 64-256-256-10, SGD, 20 epochs of 32 new rows a batch "
     "and 8 of 200 in memory (a fifth, as in the paper); the rate chosen on other seeds; 'free': with negative weights "
     "in the head, where the length of a row does not say how large its logits are",
