@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any, get_args, get_type_hints
 
 from regraft.core.errors import RegraftError, nearest
-from regraft.core.parts import Loss, Sampler, Schedule
+from regraft.core.parts import Loss, Sampler, Schedule, Transform
 from regraft.evidence.cards import BESIDE_PARTS
 
 
@@ -51,7 +51,7 @@ def part(kind: str, said: Any, where: str) -> Any:
         raise RegraftError(f"{name} cannot be made: {error}", where=where) from None
 
 
-_KINDS = {Schedule: "schedules", Loss: "losses", Sampler: "samplers"}
+_KINDS = {Schedule: "schedules", Loss: "losses", Sampler: "samplers", Transform: "transforms"}
 
 
 def _knob(make: Any, parameter: inspect.Parameter, said: Any, where: str) -> Any:

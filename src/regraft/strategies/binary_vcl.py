@@ -1,0 +1,17 @@
+"""Variational continual learning of binary weights: each task's posterior, in fields, is the next one's prior.
+
+Paper: "Statistical mechanics of continual learning: variational principle and mean-field potential" Li et al. 2023.
+       https://arxiv.org/abs/2212.02846
+Tags:  variational, binary weights, weight regularisation, exemplar-free, domain-incremental, task-incremental
+"""
+
+from __future__ import annotations
+
+from regraft.core.plan import Plan, Weighted
+from regraft.parts.penalties.field_kl import field_kl
+from regraft.recipes.strategy import Strategy, method
+
+
+@method(tune={"strength": (1.0, 10.0, 100.0)}, null={"strength": 0.0})
+def binary_vcl(*, strength: float = 1.0) -> Strategy:
+    return Strategy(Plan(penalties=(Weighted(field_kl(), strength),)))
