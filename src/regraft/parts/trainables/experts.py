@@ -12,8 +12,6 @@ perceptron on a uniform sample of inputs, each with the expert that was active w
 `size` rows with the highest of random priorities.
 
 Paper:   "TAME: Task Agnostic Continual Learning using Multiple Experts" Zhu et al. 2024. https://arxiv.org/abs/2210.03869
-Claim:   over tasks that nobody announces, one of which comes back, it opens one expert a task and returns to the one
-         that it has, and is more accurate over all of them than one network and than EWC that is told the boundaries.
 Needs:   a classifier of rows with numbers in column `x`; the feed named by `source`. One batch under another expert per
          expert, only in a step that leaves one.
 Leaves:  `experts`: the weights of those that are not active (the network is the active one), their losses, the sample,

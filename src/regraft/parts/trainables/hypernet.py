@@ -1,5 +1,6 @@
-"""The network's weights are made by a second network from a few numbers a task: an old task is kept by keeping those
-numbers, and by asking that what they give stays what it was.
+"""A hypernetwork: the weights of the network are made by a second one, from a few numbers a task.
+
+An old task is kept by keeping its numbers, and by asking that what they give stays what it was.
 
     theta = mean + scale · H(e_t, c_1 .. c_C; phi)        e_t: the task's embedding, c: embeddings of chunks of theta
     L + beta / (t - 1) sum_{s<t} sum_i F_si (theta*_si - theta_si(phi + dphi))²        dphi = -lookahead · dL/dphi
@@ -10,8 +11,6 @@ diagonal Fisher information of the task's own weights at its end, over its mean;
 
 Paper:   "Continual Learning with Dependency Preserving Hypernetworks" Chandra et al. 2022. https://arxiv.org/abs/2209.07712
 Paper:   "Continual learning with hypernetworks" von Oswald et al. 2020. https://arxiv.org/abs/1906.00695
-Claim:   where tests say of which task they are, it is more accurate than plain training and forgets less; recurrent, it
-         is no less accurate than chunks by themselves with as many numbers.
 Needs:   rows that say in column `task` of which task they are; also in the plan's gradients, for the second term.
 Leaves:  `hypernet`: phi, every task's embedding and buffers; with `weighted` F, which is as large as the network.
 Differs: of the first paper only abstract and introduction were at hand: its recurrence over layers and a weighted
