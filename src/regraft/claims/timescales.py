@@ -10,7 +10,7 @@ Paper:   "Emergent mechanisms for long timescales depend on training curriculum 
 Claim:   keeping the old targets reaches a larger N in as many updates, forgets none, and needs no slow units.
 Differs: 64 units for 500, a rate of 0.1 for 0.05, and N as far as 3,000 updates go. N moves on by the accuracy of the
          last 30 updates, not of a test between epochs. The state begins at zero. Robustness to lesions is not measured.
-Tags:    curriculum, recurrent, forgetting
+Tags:    forgetting, diagnostic
 """
 
 from __future__ import annotations
