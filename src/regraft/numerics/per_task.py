@@ -81,7 +81,7 @@ class PerTask:
     # --- learning
 
     def install(self, model: Model) -> None:
-        self.shared = self._values(self.plain(model.module))
+        self.shared = {} if self.whole else self._values(model.state())  # running statistics move in training, too
         if self.now != self.anchor:
             self._put_in(self.now)
         if self.now in self.tasks:
@@ -95,9 +95,8 @@ class PerTask:
         return {self.key: {"tasks": {str(task): own for task, own in tasks.items()}, "anchor": self.anchor}}
 
     def fold(self, model: Model) -> None:
-        if not self.whole:
-            model.load(self.shared)
         self._take_out()
+        model.load(self.shared)
 
     # --- answering
 

@@ -12,5 +12,6 @@ from regraft.recipes.strategy import Strategy, method
 
 
 @method()
-def clr(*, m: int = 3) -> Strategy:
-    return Strategy(Plan(trainables=(reprogram(m),)))
+def clr(*, m: int = 3, given: bool = False) -> Strategy:
+    """`given`: the network was trained before the stream; else its first task trains it."""
+    return Strategy(Plan(trainables=(reprogram(m, given),)))

@@ -12,8 +12,9 @@ from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
 from regraft.recipes.comparison import Ground
 from regraft.worlds import texts
+from regraft.worlds.glyphs import glyphs
 from regraft.worlds.splits import BATCH, EPOCHS, HIDDEN, LR, MEMORY, Stream, convolutional, one_head, stream_of
-from regraft.worlds.tables import Split, data_set, glyphs
+from regraft.worlds.tables import Split, data_set
 
 TRAINING = Training(steps=1, batch=BATCH, lr=LR, optimizer="SGD", clip=None, explode=1e9)
 ONE_PASS = replace(TRAINING, batch=10)

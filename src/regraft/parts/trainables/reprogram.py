@@ -3,13 +3,13 @@
     y = DW_m(conv(x))        DW_m: one m x m kernel a channel, no bias, identity at first
 
 after every convolution whose kernel is larger than 1. A task owns these kernels, the normalisation layers and the
-head; the first task of a stream trains the whole network, which later ones find frozen.
+head. The network is `given`, or else the first task of a stream trains it whole, and later ones find it frozen.
 
 Paper:   "CLR: Channel-wise Lightweight Reprogramming for Continual Learning" Ge et al. 2023. https://arxiv.org/abs/2307.11386
 Claim:   with few tensors a task it is more accurate than a new head on the frozen network and forgets nothing.
 Needs:   a network with such convolutions; rows that say in column `task` of which task they are.
 Leaves:  `reprogram`: what every task owns.
-Differs: in the paper the network is pretrained; here the first task may train it.
+Differs: the paper's network is always given.
 Tags:    parameter isolation, exemplar-free, task-incremental
 """
 
@@ -30,7 +30,10 @@ DEPTHWISE = {nn.Conv1d: nn.Conv1d, nn.Conv2d: nn.Conv2d}
 
 @dataclass(frozen=True)
 class reprogram:
+    """`given`: the network was trained before the stream, and no task moves it."""
+
     m: int = 3
+    given: bool = False
 
     def __post_init__(self) -> None:
         if self.m < 1 or self.m % 2 == 0:
@@ -46,6 +49,8 @@ class _Reprogram(PerTask):
     def __init__(self, part: reprogram, ctx: Context) -> None:
         super().__init__(ctx)
         self.part = part
+        if part.given:
+            self.whole, self.anchor = False, -1
 
     def modules(self, network: nn.Module, task: int) -> Mapping[str, nn.Module]:
         found = {
