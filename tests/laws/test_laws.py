@@ -47,6 +47,16 @@ MEMORY = {
         "classes": {},
     },
     "ewc": {"F": {"0.weight": torch.ones(7, 5).double()}, "w": {"0.weight": torch.zeros(7, 5).double()}},
+    "cuber": {
+        "tasks": {
+            "0": {
+                "basis": {"0.weight": torch.eye(5, 2).double(), "5.weight": torch.eye(7, 2).double()},
+                "gradient": {"0.weight": torch.ones(7, 5).double(), "5.weight": torch.ones(3, 7).double()},
+            }
+        },
+        "regimes": {"0": {}},
+    },
+    "gpm": {"0.weight": torch.eye(5, 2).double()},
     "gem": {"1": {"x": torch.ones(2, 5).double(), "y": torch.tensor([0, 1])}},
     "refresh": {"0.weight": torch.ones(7, 5).double()},
     "ticket": {"0.weight": torch.arange(35).view(7, 5) % 3 == 0, "5.bias": torch.ones(3, dtype=torch.bool)},
@@ -76,6 +86,7 @@ def of(kind: str) -> list[Any]:
         "convolve": {"kernel": 3, "heads": 7, "roles": ("0",)},
         "agem": {"memory": {"reservoir": {"size": 7}}, "loss": "nll"},
         "refresh": {"delta": 0.01},
+        "cuber": {"loss": "nll", "hold": 0.1},
         "gem": {"loss": "nll", "size": 7},
         "mir": {"memory": {"reservoir": {"size": 7}}, "loss": "nll"},
         "view_batch": {"sampler": "shuffled", "V": 4, "weak": {"augment": {"shift": 0.0, "noise": 0.1}}},

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_continual import CLASSES, TRAINED, close, first_batch, gradients, network, table, textbook
+from test_continual import CLASSES, TRAINED, WIDTH, close, first_batch, gradients, network, table, textbook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,8 +16,11 @@ from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.engine.fit import fit
 from regraft.engine.training import Training
-from regraft.numerics import fisher
+from regraft.models.classifier import Classifier
+from regraft.numerics import fisher, subspace
+from regraft.parts.gradients.cuber import cuber
 from regraft.parts.gradients.gem import dual, gem
+from regraft.parts.gradients.gpm import gpm
 from regraft.parts.losses.cosine import cosine
 from regraft.parts.losses.nll import nll
 from regraft.parts.penalties.mas import mas
@@ -217,3 +220,98 @@ def test_gem_shares_its_rows_among_tasks() -> None:
 
 def flat(tensors: dict[str, Tensor]) -> Tensor:
     return torch.cat([tensors[n].flatten() for n in dict(network().module.named_parameters())])
+
+
+@pytest.mark.parametrize("conv", [False, True])
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_projected_steps_leave_old_answers_alone(conv: bool, optimizer: str) -> None:
+    model, old, new = network(conv=conv), table(1 if conv else 3, 3), table(12)
+    plan = PLAIN + Plan(gradients=(gpm(1.0),))
+    trained = Training(20, 12, 0.05, **{**SGD, "optimizer": optimizer})
+    memory = fit(model, plan, {"new": old}, trained).memory
+    kept, before = model.module(old["x"]).detach(), {n: t.clone() for n, t in model.state().items()}
+    memory = fit(model, plan, {"new": new}, trained, memory=memory).memory
+    assert torch.allclose(model.module(old["x"]), kept, atol=1e-10)
+    moved = {n for n, t in model.state().items() if not torch.equal(t, before[n])}
+    assert f"{model.head_name}.weight" in moved
+    assert not any(n.endswith("bias") for n in moved)
+    for M in memory["gpm"].values():
+        assert torch.allclose(M.T @ M, torch.eye(M.shape[1], dtype=M.dtype), atol=1e-10)
+
+
+@pytest.mark.parametrize("energy", [0.0, 0.6, 0.97, 1.0])
+def test_a_basis_is_the_fewest_directions_that_keep_the_energy(energy: float) -> None:
+    dice = torch.Generator().manual_seed(3)
+    first, R = (torch.randn(8, n, generator=dice, dtype=torch.float64) for n in (2, 6))
+    known = subspace.basis(first @ first.T, 1.0)
+    M = subspace.basis(R @ R.T, energy, known)
+    assert torch.equal(M[:, :2], known)
+    assert (M.T @ R).square().sum() >= energy * R.square().sum() * (1 - 1e-12)
+    left, sizes, _ = torch.linalg.svd(R - known @ known.T @ R)
+    k = M.shape[1] - 2
+    assert torch.allclose(M[:, 2:] @ M[:, 2:].T, left[:, :k] @ left[:, :k].T, atol=1e-10)
+    fewer = R.square().sum() - sizes[max(k - 1, 0) :].square().sum()
+    assert k == 0 or fewer < energy * R.square().sum()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv1d(4, 6, 3, padding="same", groups=2),
+        nn.Conv2d(4, 6, (3, 2), stride=2, padding=1, padding_mode="circular"),
+        nn.Conv2d(4, 4, 3, dilation=2, groups=4),
+        nn.Conv3d(4, 2, 2),
+    ],
+)
+def test_patches_are_what_a_kernel_is_multiplied_with(layer: Any) -> None:
+    x = torch.randn(2, 4, *[7] * (layer.weight.dim() - 2))
+    vectors = subspace._vectors(layer, x).view(2, layer.groups, -1, layer.weight[0].numel())
+    weight = layer.weight.flatten(1).view(layer.groups, -1, vectors.shape[-1])
+    answers = torch.einsum("rgpi,goi->rgop", vectors, weight).flatten(1, 2)
+    assert torch.allclose(layer(x).flatten(2), answers + layer.bias[:, None], atol=1e-5)
+
+
+def test_running_statistics_cannot_be_held() -> None:
+    model = Classifier(nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, CLASSES)).double())
+    with pytest.raises(RegraftError, match="gpm: layer '1' keeps running statistics"):
+        fit(model, PLAIN + Plan(gradients=(gpm(),)), {"new": table(9)}, TRAINED)
+
+
+def test_cuber_finds_three_regimes_and_moves_in_one() -> None:
+    rows, lam = table(12), 0.3
+    g = textbook(lambda net, _: F.cross_entropy(net(rows["x"]), rows["y"]))
+    width = {"0.weight": WIDTH, "2.weight": 8}
+    main, least = {}, {}
+    for name, n in width.items():
+        right = torch.linalg.svd(g[name])[2].T
+        main[name], least[name] = right[:, :2], right[:, n - 1 :]
+    against = {name: -g[name] for name in width}
+    past = {"0": (least, g), "1": (main, against), "2": (main, g)}
+    tasks = {j: {"basis": S, "gradient": {n: own[n] for n in width}} for j, (S, own) in past.items()}
+
+    def after(kept: list[str], steps: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        model = network()
+        left = {"tasks": {str(i): tasks[j] for i, j in enumerate(kept)}, "regimes": {}}
+        plan = PLAIN + Plan(gradients=(cuber(nll(), 1.0, hold=lam),))
+        done = fit(model, plan, {"new": rows}, Training(steps, 12, 0.1, **SGD), memory={"cuber": left})
+        return dict(model.state()), done.memory["cuber"]
+
+    start = network().state()
+    moved, left = after(["0", "1", "2"], 2)
+    assert left["regimes"] == {"3": {name: {"0": 1, "1": 2, "2": 3} for name in width}}
+    for name in width:
+        step = moved[name] - start[name]
+        assert step.abs().max() > 1e-4
+        assert (step @ torch.cat([least[name], main[name]], 1)).abs().max() < 1e-12
+        assert torch.equal(moved[name.replace("weight", "bias")], start[name.replace("weight", "bias")])
+
+    moved, _ = after(["2"], 2)  # related alone: nothing is projected, and the second step is held back
+    net = network().module
+    w = dict(net.named_parameters())
+    for _ in range(2):
+        held = [(w[n] - start[n]) @ main[n] @ main[n].T for n in width]
+        loss = F.cross_entropy(net(rows["x"]), rows["y"]) + lam * sum(h.norm() for h in held if h.any())
+        with torch.no_grad():
+            for t, own in zip(w.values(), torch.autograd.grad(loss, list(w.values())), strict=True):
+                t -= 0.1 * own
+    assert close(moved, {n: t.detach() for n, t in w.items()})
