@@ -19,10 +19,12 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m regraft.evidence.pages --check
 	$(BIN)/python -m regraft.recipes.pages --check
+	$(BIN)/python -m regraft.report.choosing --check
 
 docs: $(READY)
 	$(BIN)/python -m regraft.evidence.pages
 	$(BIN)/python -m regraft.recipes.pages
+	$(BIN)/python -m regraft.report.choosing
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from stream_world import METHODS, World, home, lived, same, small
 
 from regraft.data.scenario import Scenario, Task, recurring
 from regraft.recipes.strategy import Strategy, method_named
+from regraft.worlds.small import METHODS, World, home, lived, same, small
 
 OTHERS = [name for name in METHODS if name != "naive"]
 

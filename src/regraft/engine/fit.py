@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from regraft.core.errors import Diverged, Interrupted, RegraftError
+from regraft.core.errors import Clash, Diverged, Interrupted, RegraftError
 from regraft.core.parts import (
     Branches,
     Context,
@@ -408,11 +408,13 @@ class _Run:
                 counts[name] += 1
         counts |= {name: int(wanted[name] + 1e-9) for name in beside}
         self.carry = {name: rows - counts[name] for name, rows in wanted.items()}
-        drawn = {name: self.samplers[name].draw(counts[name]) for name in within}
+        drawn = {name: self.samplers[name].draw(counts[name]) for name in within if counts[name]}
         left = batch - sum(rows.count for rows in drawn.values())
         for i, name in enumerate(free):
             drawn[name] = self.samplers[name].draw(left * (i + 1) // len(free) - left * i // len(free))
         for name in beside:
+            if not counts[name]:
+                continue
             if name in self.followers:
                 self.samplers[name].follow(drawn)
             drawn[name] = self.samplers[name].draw(counts[name])
@@ -580,9 +582,13 @@ class _Run:
         memory = dict(self.memory)
         for name in memory.pop("trunk", {"leaves": ()})["leaves"]:
             memory.pop(name, None)
-        for name, run in self.parts.values():
+        whose: dict[str, str] = {}
+        for part, (name, run) in self.parts.items():
             if isinstance(run, Leaves):
                 left = run.leave()
+                if both := next((key for key in left if key in whose), None):
+                    raise Clash(f"{whose[both]} and {part} both leave {both!r} in memory", do="Keep one")
+                whose |= dict.fromkeys(left, str(part))
                 memory.update(left)
                 if name == branching:
                     memory["trunk"] = {"schedule": name.removesuffix("/0"), "leaves": list(left)}

@@ -1,9 +1,10 @@
-"""Which method for my case: pages made of a comparison's figures and the tags on cards, not of opinion.
+"""Which method for my case, and which two together: pages made of measurements and tags, not of opinion.
 
-    python -m regraft.report.choosing            write docs/comparison.md, docs/choosing.md and the figures
+    python -m regraft.report.choosing            write docs/comparison.md, choosing.md, pairs.md and the figures
     python -m regraft.report.choosing --check    exit 1, naming each page that differs
 
-The comparison is `evidence/records/_continual.json`, the `results.json` of `regraft bench continual`.
+The comparison is `evidence/records/_continual.json`, the `results.json` of `regraft bench continual`; the pairs are
+`_pairs.json` beside it, of `python -m regraft.worlds.pairs`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from regraft.evidence.pages import keep_up
 from regraft.recipes.comparison import Comparison, Found, Row, Setting
 from regraft.report.methods import cells, markdown, picture
 
-RECORD = OURS.root / "evidence" / "records" / "_continual.json"
+RECORDS = OURS.root / "evidence" / "records"
 UPPER_BOUND, EXEMPLAR_FREE = "upper bound", "exemplar-free"
 MADE = "<!-- Made by `python -m regraft.report.choosing` from figures and tags: not written by hand. -->\n\n"
 
@@ -121,6 +122,36 @@ def choosing(found: Comparison) -> str:
     return MADE + "\n".join(lines) + "\n"
 
 
+def pairs(said: Mapping[str, Any]) -> str:
+    """The page of pairs: a matrix, and why those that do not compose do not."""
+    names: list[str] = said["methods"]
+    why = {frozenset(pair.split("+")): reason for pair, reason in said["pairs"].items()}
+    composing = sum(not reason for reason in why.values())
+
+    def cell(a: str, b: str) -> str:
+        return "" if a == b else "·" if why[frozenset((a, b))] else "●"
+
+    lines = [
+        "# Which two together",
+        "",
+        f"{len(why)} pairs of methods, each run through a small stream: {composing} compose (●), {len(why) - composing} do "
+        "not (·), and each says why. Where they compose, the null knobs of either give the other alone, bit for bit.",
+        "",
+        f"| | {' | '.join(str(i + 1) for i in range(len(names)))} |",
+        "|---" * (len(names) + 1) + "|",
+        *(f"| {i + 1} `{a}` | {' | '.join(cell(a, b) for b in names)} |" for i, a in enumerate(names)),
+        "",
+        "## Why not",
+        "",
+    ]
+    reasons: dict[str, list[str]] = {}
+    for pair, reason in said["pairs"].items():
+        if reason:
+            reasons.setdefault(reason, []).append(" + ".join(f"`{name}`" for name in pair.split("+")))
+    lines += [f"- {reason}: {', '.join(of)}." for reason, of in sorted(reasons.items(), key=lambda r: -len(r[1]))]
+    return MADE + "\n".join(lines) + "\n"
+
+
 def _link(row: Row) -> str:
     return f"[`{row.method}`](methods/{row.method}.md)"
 
@@ -160,5 +191,12 @@ def _tupled(value: Any) -> Any:
     return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 
+def every() -> dict[str, str]:
+    """All pages that there are records for."""
+    known = {name: RECORDS / f"_{name}.json" for name in ("continual", "pairs")}
+    said = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in known.items()}
+    return {**pages(read(said["continual"])), "pairs.md": pairs(said["pairs"])}
+
+
 if __name__ == "__main__":
-    sys.exit(keep_up(pages(read(json.loads(RECORD.read_text(encoding="utf-8")))), sys.argv[1:]))
+    sys.exit(keep_up(every(), sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Small streams for the tests of strategies, and the networks that learn them."""
+"""Streams that take a moment, and the networks that learn them: every strategy can act in one of them."""
 
 from __future__ import annotations
 
@@ -72,12 +72,19 @@ WORLDS = {
 """A strategy is tested in the first world that it can act in."""
 
 
-def lived(strategy: Strategy, world: World, **kw: Any) -> tuple[dict[str, Tensor], Lived]:
+class Went(NamedTuple):
+    """The weights in the end, and what became of the stream."""
+
+    weights: dict[str, Tensor]
+    lived: Lived
+
+
+def lived(strategy: Strategy, world: World, **kw: Any) -> Went:
     """The weights and what became of the stream; two passes over each task, and no fewer than two steps."""
     model = world.network()
     least = min(task.train.count for task in world.scenario.tasks)
     found = live(model, world.scenario, strategy, TRAINING, epochs=max(2, 2 * TRAINING.batch / least), **kw)
-    return {name: tensor.clone() for name, tensor in model.state().items()}, found
+    return Went({name: tensor.clone() for name, tensor in model.state().items()}, found)
 
 
 def home(name: str) -> World:
