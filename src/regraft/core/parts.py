@@ -43,7 +43,10 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Slot:
-    """One tensor of a model under its canonical name, which adapters and wrappers do not change."""
+    """One tensor of a model under its canonical name, which adapters and wrappers do not change.
+
+    `kind`: `base`: it was in the network when the model was made; `adapter`: a part put it in.
+    """
 
     name: str
     tensor: Tensor

@@ -41,6 +41,7 @@ class TorchModel:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.runner: nn.Module = module
+        self._own = {canonical(name) for name, _ in module.named_parameters()}
 
     @property
     def device(self) -> torch.device:
@@ -52,7 +53,7 @@ class TorchModel:
             own = canonical(name)
             depth = _DEPTH.search(own)
             role = own.rsplit(".", 2)[-2] if "." in own else own
-            kind: Literal["base", "adapter"] = "adapter" if "parametrizations." in own else "base"
+            kind: Literal["base", "adapter"] = "base" if own in self._own else "adapter"
             found.append(Slot(own, tensor, kind, role, int(depth[1]) if depth else None))
         return found
 

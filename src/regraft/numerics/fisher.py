@@ -93,6 +93,8 @@ def _by_layers(
             summed = value(View(model, chunk.to(model.device), {})).sum()
             if len(calls) != len(layers) or any(a.dim() != 2 or len(a) != chunk.count for _, a, _ in calls):
                 return None
+            if not summed.requires_grad:
+                raise RegraftError("the answers cannot be differentiated by the weights, so none of them matters")
             gradients = torch.autograd.grad(summed, [output for _, _, output in calls])
             for (layer, a, _), g in zip(calls, gradients, strict=True):
                 measured = measure(g)

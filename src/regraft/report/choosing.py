@@ -134,8 +134,9 @@ def pairs(said: Mapping[str, Any]) -> str:
     lines = [
         "# Which two together",
         "",
-        f"{len(why)} pairs of methods, each run through a small stream: {composing} compose (●), {len(why) - composing} do "
-        "not (·), and each says why. Where they compose, the null knobs of either give the other alone, bit for bit.",
+        f"{len(why)} pairs of methods, each run through a small stream: {composing} compose (●), "
+        f"{len(why) - composing} do not (·), and each says why. Where they compose, the null knobs of either give the "
+        "other alone, bit for bit.",
         "",
         f"| | {' | '.join(str(i + 1) for i in range(len(names)))} |",
         "|---" * (len(names) + 1) + "|",

@@ -44,17 +44,16 @@ def meet(pair: tuple[str, str]) -> str:
         both = small(a) + small(b)
     except RegraftError as error:
         return str(error)
-    shared = [world for world in WORLDS if all(alone(name, world) is not None for name in pair)]
-    if not shared:
+    world = next((world for world in WORLDS if all(alone(name, world) is not None for name in pair)), None)
+    if world is None:
         return "no stream suits both"
-    world = WORLDS[shared[0]]
     try:
-        lived(both, world)
+        lived(both, WORLDS[world])
     except RegraftError as error:
         return str(error)
     for null, other in ((a, b), (b, a)):
         if null.null:
-            _holds(small(null, **null.null) + small(other), other.name, null.name, shared[0])
+            _holds(small(null, **null.null) + small(other), other.name, null.name, world)
     return ""
 
 

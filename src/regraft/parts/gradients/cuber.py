@@ -97,10 +97,13 @@ class _CUBER(Stateful):
         """The regime of one layer for each earlier task."""
         found = {}
         for j in self.tasks:
-            own = self.tasks[j]["gradient"][name].to(g)
+            own = self.tasks[j]["gradient"].get(name)
             if within(g, self._S(j, name)).norm() < self.part.eps1 * g.norm():
                 found[j] = 1
+            elif own is None:  # the layer was held still then
+                found[j] = 2
             else:
+                own = own.to(g)
                 found[j] = 3 if (g * own).sum() >= self.part.eps2 * g.norm() * own.norm() else 2
         return found
 
@@ -127,8 +130,8 @@ class _CUBER(Stateful):
     def leave(self) -> Mapping[str, Any]:
         rows = self._rows()
         g = self.ctx.gradient(rows, self.part.loss)
-        S = {name: basis(R, self.part.energy) for name, R in inputs(self.student, rows).items() if name in g}
-        kept = {"basis": S, "gradient": {name: g[name] for name in S}}
+        S = {name: basis(R, self.part.energy) for name, R in inputs(self.student, rows).items()}
+        kept = {"basis": S, "gradient": {name: g[name] for name in S if name in g}}
         now = str(len(self.tasks))
         task = {what: {name: tensor.cpu() for name, tensor in each.items()} for what, each in kept.items()}
         return {"cuber": {"tasks": {**self.tasks, now: task}, "regimes": {**self.past, now: self.regimes}}}

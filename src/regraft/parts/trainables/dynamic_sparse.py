@@ -86,6 +86,7 @@ class _DynamicSparse(PerTask, Stateful):
         super().__init__(ctx)
         self.whole, self.anchor = False, -1  # no task trains without a mask
         self.part, self.rewires = part, False
+        self.bare = self.model.state().keys()
         self.dice = of_update(ctx.rng, len(self.tasks))
         left = ctx.memory.get(self.key, {}).get("masks", {})
         self.kept: dict[int, dict[str, Tensor]] = {int(task): masks for task, masks in left.items()}
@@ -99,10 +100,12 @@ class _DynamicSparse(PerTask, Stateful):
         """What is masked, by the names of the weights: linear and convolutional layers, but not the head."""
         head = getattr(self.model, "head_name", None)
         kinds = nn.Linear | nn.Conv1d | nn.Conv2d
-        return {f"{n}.weight": m for n, m in network.named_modules() if isinstance(m, kinds) and n != head}
+        own = {slot.name for slot in self.model.slots() if slot.kind == "base"}
+        found = {f"{n}.weight": m for n, m in network.named_modules() if isinstance(m, kinds) and n != head}
+        return {name: layer for name, layer in found.items() if name in own}
 
     def plain(self, network: nn.Module) -> Collection[str]:
-        return self.model.state().keys() - self.layers(network).keys()
+        return self.bare - self.layers(network).keys()
 
     def modules(self, network: nn.Module, task: int) -> Mapping[str, nn.Module]:
         return {name.removesuffix(".weight"): Masked(mask) for name, mask in self.masks.items()}

@@ -132,7 +132,7 @@ class _Experts(Stateful):
         if self.part.most == 1:
             return
         begun = {e: self.weights.get(e, self.first) for e in range(self.part.most) if e != self.number}
-        tensors = places(model.module, [slot.name for slot in model.slots()], who="experts")
+        tensors = places(model.module, [slot.name for slot in model.slots() if slot.kind == "base"], who="experts")
         self.buffers = {str(e): {n: t for n, t in w.items() if n not in tensors} for e, w in begun.items()}
         for name, (layer, own) in tensors.items():
             here = getattr(layer, own)

@@ -127,7 +127,7 @@ class _Run:
     # --- the network
 
     def install(self, model: Model) -> None:
-        at = places(model.module, [slot.name for slot in model.slots()], who="hypernet")
+        at = places(model.module, [slot.name for slot in model.slots() if slot.kind == "base"], who="hypernet")
         tensors = {name: getattr(layer, own).detach() for name, (layer, own) in at.items()}
         if odd := next((n for n, t in tensors.items() if t.dtype != next(iter(tensors.values())).dtype), None):
             raise RegraftError(f"hypernet: the tensor {odd!r} is of another kind of number than the others")
@@ -235,7 +235,7 @@ class _Run:
     def _fisher(self) -> Tensor:
         """F of the weights that this task has, as one vector over its mean."""
         F = diagonal_fisher(self.model, self.ctx.rows(self.part.source))
-        flat = torch.cat([F[slot.name].flatten() for slot in self.model.slots()]).cpu()
+        flat = torch.cat([F[slot.name].flatten() for slot in self.model.slots() if slot.kind == "base"]).cpu()
         return flat / flat.mean().clamp(min=torch.finfo(flat.dtype).tiny)
 
     # --- answering
