@@ -1,6 +1,6 @@
 """Feature distillation: a linear map of the features gives those of a teacher.
 
-    l_r = ||A f_r - phi_r||² / d        phi_r: the teacher's features, d numbers
+    l_r = ||A f_r - phi_r||² / ||phi_r||²        phi_r: the teacher's features
 
 A is learned beside the head where this part is among the plan's trainables too, and left; else A = 1 and the widths
 must be the same. A teacher of n networks side by side has their features end to end: A is one linear head for each.
@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
@@ -54,7 +55,8 @@ class _FeatureDistil(BesideHead):
                 f"feature_distil: {given.shape[-1]} features cannot be held to {phi.shape[-1]}",
                 do="Put the part among the plan's trainables too",
             )
-        return (given - phi).square().flatten(1).mean(1)
+        size = phi.square().flatten(1).sum(1).clamp(min=torch.finfo(phi.dtype).tiny)
+        return (given - phi).square().flatten(1).sum(1) / size
 
     def weight(self, view: View) -> Tensor | None:
         return None

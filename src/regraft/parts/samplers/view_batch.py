@@ -8,8 +8,6 @@ to what the first one says (`view_agreement`), or contrast them with other rows 
 it is plain augmentation.
 
 Paper:   "Do Your Best and Get Enough Rest for Continual Learning" Kang et al. 2025. https://arxiv.org/abs/2503.18371
-Claim:   four views at once, held to agree, raise the accuracy of replay over the same views one at a time, at equal
-         updates.
 Needs:   inputs in column `x`, where views are transformed. Adds the columns `view` (0 is the first), `group` (one
          number for the views of one row) and `clean`, the inputs as they were: a row that is remembered gets new views.
 Differs: the authors' code drops what does not fill 256 rows at the end of each epoch; here none is lost. Of views that
