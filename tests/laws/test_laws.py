@@ -72,7 +72,7 @@ MEMORY = {
         for p in ("mas", "si")
     },
 }
-ELSEWHERE = {"field_kl"}
+ELSEWHERE = {"field_kl", "prompt_pool"}
 """Parts that need another network: streams test them (`tests/strategies`)."""
 
 
@@ -84,6 +84,7 @@ def of(kind: str) -> list[Any]:
         "exemplars": {"size": 7},
         "all_but": {"held": {"exemplars": {"size": 5, "choose": "random", "adds": "before"}}},
         "convolve": {"kernel": 3, "heads": 7, "roles": ("0",)},
+        "modulation_pool": {"size": 4, "r": 2, "roles": ("0",)},
         "agem": {"memory": {"reservoir": {"size": 7}}, "loss": "nll"},
         "refresh": {"delta": 0.01},
         "cuber": {"loss": "nll", "hold": 0.1},

@@ -1,4 +1,4 @@
-"""Methods on transformers: attention that tasks filter anew."""
+"""Methods on transformers: attention that tasks filter anew, pools in which each input finds what modulates it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
@@ -18,7 +18,9 @@ from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
 from regraft.parts.losses.new_classes import new_classes
 from regraft.parts.samplers.shuffled import shuffled
-from regraft.parts.trainables.convolve import Convolved, convolve
+from regraft.parts.trainables.convolve import convolve
+from regraft.parts.trainables.modulation_pool import modulation_pool
+from regraft.parts.trainables.prompt_pool import prompt_pool
 from regraft.parts.transforms.augment import augment
 from regraft.worlds import transformers
 
@@ -148,4 +150,106 @@ def test_what_cannot_be_convolved() -> None:
     memory = learned(network(), CONVOLVED, table(0, 1), {})
     with pytest.raises(RegraftError, match="gives 8 numbers, not 3 heads"):
         learned(network(), Plan((NEW,), (Weighted(new_classes()),), trainables=(convolve(3, 3),)), table(2, 3), memory)
-    assert isinstance(Convolved(2, 3, None, torch.Generator()), nn.Module)
+
+
+# --- pools
+
+
+def pooled(part: Any, pull: float = 0.5) -> Plan:
+    return Plan((NEW,), (Weighted(new_classes()), Weighted(part, pull)), trainables=(part,))
+
+
+def features(model: Any, rows: Rows) -> Tensor:
+    with torch.no_grad():
+        return model.read(rows).features
+
+
+POOLS = {
+    "prompts": prompt_pool(4, 2, 3),
+    "prompts, all places read": prompt_pool(4, 2, 3, read="all"),
+    "modulations": modulation_pool(4, 2),
+}
+
+
+@pytest.mark.parametrize("part", POOLS.values(), ids=POOLS)
+def test_nothing_moves_but_the_pool_and_a_head(part: Any) -> None:
+    model, rows = network(), table(0, 1)
+    before = {n: t.clone() for n, t in model.state().items()}
+    memory = learned(model, pooled(part), rows, {}, steps=5)
+    moved = {n for n, t in model.state().items() if not torch.equal(t, before[n])}
+    assert moved == (set() if isinstance(part, modulation_pool) else {"head.weight", "head.bias"})
+    assert model.state().keys() == before.keys()
+    assert not torch.equal(answering(part, model, memory).answer(rows), model.read(rows).logits)
+
+
+@pytest.mark.parametrize("read", ["prompts", "all"])
+def test_each_row_brings_the_prompts_of_its_nearest_keys(read: Any) -> None:
+    model, part = network(), prompt_pool(4, 2, 3, read=read)
+    memory = learned(model, pooled(part), table(0, 1), {}, steps=5)
+    rows, net, own = table(0, 3, count=7, seed=1), model.module, memory["prompt_pool"]
+    near = F.cosine_similarity(features(model, rows)[:, None], own["head.prompt_pool.keys"], dim=-1).topk(2).indices
+    expected = []
+    for r in range(7):
+        brought = [own["head.prompt_pool.prompts"][m] for m in near[r]]
+        places = net.norm(net.blocks(torch.cat([*brought, net.embed(rows["x"])[r] + net.positions])[None]))[0]
+        expected.append(net.head((places[:6] if read == "prompts" else places).mean(0)))
+    assert torch.allclose(answering(part, model, memory).answer(rows), torch.stack(expected), atol=1e-10)
+
+
+def test_each_row_is_modulated_by_the_entry_of_its_nearest_key() -> None:
+    model, part = network(), modulation_pool(3, 2, 4.0, query="blocks.0")
+    memory: Any = {}
+    for task in ((0, 1), (2, 3)):
+        memory = learned(model, pooled(part), table(*task), memory, steps=5)
+    rows, own, net = table(0, 2, count=7, seed=1), memory["modulation_pool"], model.module
+    q = net.blocks[0](net.embed(rows["x"]) + net.positions).mean(1)
+    near = F.cosine_similarity(q[:, None], own["head.modulation_pool.keys"], dim=-1).argmax(1)
+    expected = []
+    for r in range(7):
+        one = network()
+        names = {n.removesuffix(".modulation_pool.A") for n in own if n.endswith("A")}
+        change = {f"{n}.weight": own[f"{n}.modulation_pool.B"] @ own[f"{n}.modulation_pool.A"] for n in names}
+        assert len(change) == 2 * 4
+        one.load({n: t + 2.0 * change[n][near[r]] if n in change else t for n, t in model.state().items()})
+        expected.append(one.module(rows["x"][r : r + 1])[0])
+    assert torch.allclose(answering(part, model, memory).answer(rows), torch.stack(expected), atol=1e-10)
+
+
+@pytest.mark.parametrize("part", POOLS.values(), ids=POOLS)
+def test_keys_are_pulled_to_the_queries_that_chose_them(part: Any) -> None:
+    model, rows, n = network(), table(0, 1), 2 if isinstance(part, prompt_pool) else 1
+    q, name = features(model, rows), f"head.{type(part).__name__}.keys"
+    start = learned(model, pooled(part, 0.0), rows, {}, lr=1e-9, steps=1)
+    keys = start[type(part).__name__][name].clone().requires_grad_()
+    s = F.cosine_similarity(q[:, None], keys, dim=-1)
+    rare = torch.ones(4)
+    if isinstance(part, modulation_pool):  # what earlier tasks chose comes last
+        uses = start["modulation_pool"]["head.modulation_pool.uses"]
+        assert int(uses.sum()) == rows.count
+        rare = 1 / (uses / uses.sum() + 1e-6)
+    chosen = ((s + 1) / 2 * rare / rare.sum()).topk(n).indices
+    (-0.7 * s.gather(1, chosen).sum(1).mean()).backward()
+    found = learned(model, pooled(part, 0.7), rows, start, lr=1.0, steps=1)[type(part).__name__][name]
+    assert torch.allclose(keys.detach() - found, keys.grad, atol=1e-10)
+
+
+def test_what_a_network_knows_stays_the_identity() -> None:
+    model, part, rows = network(), modulation_pool(4, 2, known=True), table(0, 1)
+    known = model.read(rows).logits
+    memory = learned(model, pooled(part), rows, {}, steps=5)
+    assert torch.equal(answering(part, model, memory).answer(rows), known)
+    later = learned(model, pooled(part), table(2, 3), memory, steps=5)["modulation_pool"]
+    first = memory["modulation_pool"]["head.modulation_pool.uses"] > 0
+    for name, tensor in later.items():
+        if name.endswith(".B"):
+            assert not tensor[first].any()
+            assert tensor.any()
+
+
+def test_what_cannot_be_pooled() -> None:
+    with pytest.raises(RegraftError, match="N is 5"):
+        prompt_pool(4, 5)
+    with pytest.raises(RegraftError, match="no layer 'encoder'"):
+        learned(network(), pooled(prompt_pool(4, 2, at="encoder")), table(0, 1), {})
+    with pytest.raises(RegraftError, match="no linear layer is called w"):
+        learned(network(), pooled(modulation_pool(4, 2, roles=("w",))), table(0, 1), {})

@@ -5,13 +5,13 @@ from __future__ import annotations
 from regraft.evidence.claims import Arm, Claim, Test
 from regraft.recipes.strategy import Strategy
 from regraft.strategies.contracon import contracon
-from regraft.worlds.transformers import lived
+from regraft.worlds.transformers import lived, stream
 
 KERNEL = 5  # as large a part of a head's 16 x 64 weights as the paper's 15 of its 64 x 256
 
 
 def arm(strategy: Strategy, *, told: bool = False) -> Arm:
-    return lambda meter, seed: lived(strategy, meter, seed, told=told)
+    return lambda meter, seed: lived(strategy, meter, seed, stream(seed, told=told))
 
 
 claim = Claim(

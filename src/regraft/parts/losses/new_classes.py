@@ -7,7 +7,7 @@ come are pushed down.
 
 Paper:   "Learning to Prompt for Continual Learning" Wang et al. 2022. https://arxiv.org/abs/2112.08654
 Needs:   the rows named by `source`, with classes in column `y`.
-Tags:    class-incremental, logit masking
+Tags:    class-incremental, calibration
 """
 
 from __future__ import annotations
