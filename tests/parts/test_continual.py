@@ -351,3 +351,18 @@ def test_the_examples_in_the_docs_run(tmp_path: Path) -> None:
     }
     exec(code, shelf)
     assert shelf["lived"].scores.shape == (6, 5)
+
+
+def test_losses_look_for_their_feeds_when_the_plan_is_whole() -> None:
+    kept = Plan(feeds=(Feed("memory", reservoir(3), beside=1.0),))
+    assert (kept + Plan(losses=(Weighted(nll(), 1.0, on=("new",)),))).losses
+    lost = Plan((Feed("new", shuffled()),), (Weighted(nll(), 1.0, on=("old",)),))
+    with pytest.raises(RegraftError, match=r"reads feeds \['old'\]; the plan has \['new'\]"):
+        fit(network(), lost, {"new": table(4)}, TRAINED)
+
+
+def test_two_parts_do_not_leave_one_name() -> None:
+    both = tuple(Feed(f"memory {size}", reservoir(size), beside=1.0) for size in (3, 4))
+    plan = Plan((Feed("new", shuffled()), *both), (Weighted(nll()),))
+    with pytest.raises(Clash, match="both leave 'reservoir' in memory"):
+        fit(network(), plan, {"new": table(8)}, TRAINED)

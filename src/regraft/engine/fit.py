@@ -227,6 +227,10 @@ class _Run:
             raise RegraftError("the plan has no feed: nothing to learn from")
         if not plan.losses:
             raise RegraftError("the plan has no loss: nothing to minimise")
+        names = {feed.name for feed in plan.feeds}
+        for w in plan.losses:
+            if unknown := set(w.on) - names:
+                raise RegraftError(f"{w.part} reads feeds {sorted(unknown)}; the plan has {sorted(names)}")
         self.model, self.plan, self.data, self.training = model, plan, data, training
         self.processes = Processes()  # parts begin on the whole model, each process by itself
         self.roles, self.memory = _Roles(model, others), memory

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 import sys
 from collections.abc import Mapping
@@ -148,9 +149,18 @@ def pairs(said: Mapping[str, Any]) -> str:
     reasons: dict[str, list[str]] = {}
     for pair, reason in said["pairs"].items():
         if reason:
-            reasons.setdefault(reason, []).append(" + ".join(f"`{name}`" for name in pair.split("+")))
+            reasons.setdefault(_briefly(reason), []).append(" + ".join(f"`{name}`" for name in pair.split("+")))
     lines += [f"- {reason}: {', '.join(of)}." for reason, of in sorted(reasons.items(), key=lambda r: -len(r[1]))]
     return MADE + "\n".join(lines) + "\n"
+
+
+def _briefly(reason: str) -> str:
+    """A reason without the knobs of the parts that it names, so that alike ones stand together."""
+    if reason.startswith("both "):
+        return reason.partition(":")[0]
+    while (shorter := re.sub(r"\([^()]*\)", "", reason)) != reason:
+        reason = shorter
+    return reason
 
 
 def _link(row: Row) -> str:
@@ -193,9 +203,8 @@ def _tupled(value: Any) -> Any:
 
 
 def every() -> dict[str, str]:
-    """All pages that there are records for."""
-    known = {name: RECORDS / f"_{name}.json" for name in ("continual", "pairs")}
-    said = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in known.items()}
+    """All pages."""
+    said = {n: json.loads((RECORDS / f"_{n}.json").read_text(encoding="utf-8")) for n in ("continual", "pairs")}
     return {**pages(read(said["continual"])), "pairs.md": pairs(said["pairs"])}
 
 
