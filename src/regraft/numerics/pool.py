@@ -44,6 +44,7 @@ class Pooled:
         self.head = head_name(self.model, self.key)
         self.left: Mapping[str, Tensor] = ctx.memory.get(self.key, {})
         self.own: set[str] = set()
+        self._statistics: Mapping[str, Tensor] = {}
         self.chosen: Chosen  # by the rows that the network reads
         self._taken_out: list[Callable[[], None]] = []
         self._alone = self._answers = False
@@ -129,10 +130,12 @@ class Pooled:
     # --- learning
 
     def install(self, model: Model) -> None:
-        network, bare = model.module, set(model.state())
+        network, bare = model.module, model.state()
+        parameters = {slot.name for slot in model.slots()}
+        self._statistics = {name: tensor.clone() for name, tensor in bare.items() if name not in parameters}
         self._listen(network)
         self.fill(network)
-        self.own = model.state().keys() - bare
+        self.own = model.state().keys() - bare.keys()
         model.load(self.left)
 
     def _listen(self, network: nn.Module) -> None:
@@ -162,6 +165,7 @@ class Pooled:
     def fold(self, model: Model) -> None:
         while self._taken_out:
             self._taken_out.pop()()
+        model.load(self._statistics)  # what normalisation layers remember is frozen too
         self._asked = None
 
     # --- as a loss

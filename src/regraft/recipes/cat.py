@@ -12,7 +12,7 @@ Claim:   on classes that were not trained on, a linear probe of few rows is more
          all of them, at equal updates.
 Needs:   rows of a classifier; n trainings.
 Differs: the head begins as the mean of the members' heads; the paper learns it anew.
-Tags:    ensemble, representation, transfer
+Tags:    representation, transfer
 """
 
 from __future__ import annotations

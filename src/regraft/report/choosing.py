@@ -14,7 +14,7 @@ import math
 import re
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from regraft.evidence.cards import OURS, cards
@@ -203,9 +203,16 @@ def _tupled(value: Any) -> Any:
 
 
 def every() -> dict[str, str]:
-    """All pages."""
-    said = {n: json.loads((RECORDS / f"_{n}.json").read_text(encoding="utf-8")) for n in ("continual", "pairs")}
-    return {**pages(read(said["continual"])), "pairs.md": pairs(said["pairs"])}
+    """The pages of all that was measured."""
+    made: dict[str, Callable[[Any], dict[str, str]]] = {
+        "continual": lambda said: pages(read(said)),
+        "pairs": lambda said: {"pairs.md": pairs(said)},
+    }
+    texts: dict[str, str] = {}
+    for name, make in made.items():
+        if (record := RECORDS / f"_{name}.json").is_file():
+            texts |= make(json.loads(record.read_text(encoding="utf-8")))
+    return texts
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Paper: "Statistical mechanics of continual learning: variational principle and mean-field potential" Li et al. 2023.
        https://arxiv.org/abs/2212.02846
-Tags:  variational, binary weights, weight regularisation, exemplar-free, domain-incremental, task-incremental
+Tags:  variational, weight regularisation, exemplar-free, domain-incremental, task-incremental
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Paper: "Continual Learning with Dependency Preserving Hypernetworks" Chandra et 
 Paper: "Continual learning with hypernetworks" von Oswald et al. 2020. https://arxiv.org/abs/1906.00695
 Claim: where tests say of which task they are, it is more accurate than plain training and than EWC and forgets less;
        recurrent, it is no less accurate than one of as many numbers that makes its chunks by themselves.
-Tags:  architecture, hypernetworks, exemplar-free, task-incremental
+Tags:  hypernetworks, exemplar-free, task-incremental
 """
 
 from __future__ import annotations

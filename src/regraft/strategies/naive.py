@@ -1,6 +1,6 @@
 """Plain training on each task in turn: what every strategy is compared with.
 
-Tags: fine-tuning, exemplar-free, task-free
+Tags: exemplar-free, task-free
 """
 
 from __future__ import annotations

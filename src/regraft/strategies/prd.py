@@ -5,7 +5,7 @@
 Paper: "Prototype-Sample Relation Distillation: Towards Replay-Free Continual Learning" Asadi et al. 2023.
        https://arxiv.org/abs/2303.14771
 Claim: without old rows it is more accurate than plain training, and than its contrast and prototypes alone.
-Tags:  distillation, contrastive, prototypes, exemplar-free, image, class-incremental, task-incremental
+Tags:  distillation, representation, prototypes, exemplar-free, image, class-incremental, task-incremental
 """
 
 from __future__ import annotations

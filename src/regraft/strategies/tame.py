@@ -3,7 +3,7 @@
 Paper: "TAME: Task Agnostic Continual Learning using Multiple Experts" Zhu et al. 2024. https://arxiv.org/abs/2210.03869
 Claim: over tasks that nobody announces, one of which comes back, it opens one expert a task and returns to the one that
        it has, and is more accurate over all of them than one network and than EWC that is told the boundaries.
-Tags:  architecture, mixture of experts, task-free, online, class-incremental, domain-incremental
+Tags:  mixture of experts, task-free, online, class-incremental, domain-incremental
 """
 
 from __future__ import annotations

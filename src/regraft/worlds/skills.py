@@ -1,13 +1,13 @@
-"""Facts and skills in text, for a language model of 0.1M weights: what it knows, and what it learns then.
+"""Facts and tables in text, for a language model of 0.1M weights: what it knows, and what it learns then.
 
     colour of KR: green        facts, which a base knows by heart, together with
-    copy b d a: b d a          one skill
-    sort b d a: a b d          and the skills that come after it, one at a time
-    reverse b d a: a d b
-    rotate b d a: d a b
+    copy b d a: b d a          a skill
+    plus b d: g                and the tables that come after it, one at a time: a letter for every two,
+    join b d: a                drawn at random
+    pair b d: c
 
 A row is a prompt and its answer, and only the answer is learned. A fact is known if its value is likelier than the
-others of its kind (1 in 8 by chance). A skill is asked for letters that no training had, and all of them must be right.
+others of its kind (1 in 8 by chance).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import copy
 import itertools
 import random
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -28,32 +28,21 @@ from regraft.core.rows import Rows
 from regraft.data.scenario import Scenario, Task
 from regraft.engine.bits import one_thread
 from regraft.engine.evaluate import row_nll
-from regraft.engine.fit import fit
+from regraft.engine.fit import Meter, fit
 from regraft.engine.training import Training
 from regraft.models.causal import CausalLM
 from regraft.parts.losses.nll import nll
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.schedules.rewarm import rewarm
+from regraft.recipes.strategy import Strategy, live
 from regraft.worlds import llama
-from regraft.worlds.facts import VALUES
+from regraft.worlds.facts import VALUES, recall
 
-NAMES, LETTERS, LENGTH, HELD_OUT = 40, "abcdefgh", 3, 0.2
-VOCABULARY, CONTEXT, WIDTH, DEPTH = 320, 16, 48, 4
-SKILLS: Mapping[str, Callable[[Sequence[str]], Sequence[str]]] = {
-    "copy": lambda letters: letters,
-    "sort": sorted,
-    "reverse": lambda letters: letters[::-1],
-    "rotate": lambda letters: [*letters[1:], letters[0]],
-}
-BASE_SKILL, *NEW_SKILLS = SKILLS
-BASE_STEPS, BASE_LR, BATCH = 600, 3e-3, 32
-
-
-class Learned(NamedTuple):
-    """What is learned from, and what is asked."""
-
-    train: Rows
-    asked: Rows
+NAMES, LETTERS, COPIED = 40, "abcdefgh", 3
+TABLES, PAIRS = ("plus", "join", "pair"), tuple(itertools.product(LETTERS, repeat=2))
+VOCABULARY, CONTEXT, WIDTH, DEPTH, BATCH = 320, 16, 48, 4, 32
+BASE_STEPS, BASE_LR = 600, 3e-3
+STEPS, LR = 200, 1e-3
 
 
 class Facts(NamedTuple):
@@ -78,35 +67,38 @@ def facts(seed: int) -> Facts:
 def known(model: CausalLM, seed: int) -> float:
     """The part of the facts that the model knows."""
     told = facts(seed)
-    nll, tokens = row_nll(model, told.choices)
-    return float(((nll * tokens).view(len(told.right), -1).argmin(1) == told.right).double().mean())
-
-
-@cache
-def skill(name: str, seed: int) -> Learned:
-    letters = list(itertools.permutations(LETTERS, LENGTH))
-    random.Random(seed).shuffle(letters)
-    told = [(f"{name} {' '.join(given)}:", f" {' '.join(SKILLS[name](given))}") for given in letters]
-    held = round(HELD_OUT * len(told))
-    return Learned(_rows(told[held:]), _rows(told[:held]))
-
-
-def base(seed: int) -> CausalLM:
-    """A model that knows the facts and the first skill; what its training costs is counted for no arm."""
-    return copy.deepcopy(_base(seed))
+    loss, tokens = row_nll(model, told.choices)
+    return float(((loss * tokens).view(len(told.right), -1).argmin(1) == told.right).double().mean())
 
 
 def scenario(seed: int) -> Scenario:
-    """The new skills, one after the other."""
-    learned = {name: skill(name, seed) for name in NEW_SKILLS}
-    tasks = tuple(Task.of(name, rows.train, rows.asked) for name, rows in learned.items())
-    return Scenario("skills", tasks, better="lower")
+    """The tables, one after the other."""
+    tables = {name: _table(name, seed) for name in TABLES}
+    return Scenario("tables", tuple(Task.of(name, rows, rows) for name, rows in tables.items()), better="lower")
+
+
+def lived(
+    strategy: Strategy, meter: Meter | None, seed: int, *, steps: int = STEPS
+) -> tuple[CausalLM, dict[str, float]]:
+    """The base after all tables; which part of each it knew when it had learned it, on average, and of the facts."""
+    model, tasks = copy.deepcopy(base(seed)), scenario(seed)
+    learned: list[float] = []
+
+    def ask(i: int, _: Sequence[float]) -> None:
+        learned.append(recall(model, tasks.tasks[i].test))
+
+    training = Training(steps=1, batch=BATCH, lr=LR, seed=seed, log_every=steps)
+    with one_thread():
+        live(model, tasks, strategy, training, epochs=steps * BATCH / len(PAIRS), meter=meter, on_task=ask)
+        return model, {"learned": sum(learned) / len(learned), "knowledge": known(model, seed)}
 
 
 @cache
-def _base(seed: int) -> CausalLM:
+def base(seed: int) -> CausalLM:
+    """A model that knows the facts and can copy; what its training costs is counted for no arm."""
     model = llama.llama(_tokenizer(), width=WIDTH, depth=DEPTH, context=CONTEXT, seed=seed)
-    data = {"facts": facts(seed).train, "new": skill(BASE_SKILL, seed).train}
+    letters = [" ".join(given) for given in itertools.permutations(LETTERS, COPIED)]
+    data = {"facts": facts(seed).train, "copies": _rows([(f"copy {given}:", f" {given}") for given in letters])}
     plan = Plan(tuple(Feed(name, shuffled(name)) for name in data), (Weighted(nll()),), lr=rewarm(floor=0.0))
     with one_thread():
         fit(model, plan, data, Training(BASE_STEPS, BATCH, BASE_LR, seed=seed, log_every=BASE_STEPS))
@@ -114,9 +106,15 @@ def _base(seed: int) -> CausalLM:
 
 
 @cache
+def _table(name: str, seed: int) -> Rows:
+    dice = random.Random(f"{name} {seed}")
+    return _rows([(f"{name} {a} {b}:", f" {dice.choice(LETTERS)}") for a, b in PAIRS])
+
+
+@cache
 def _tokenizer() -> Any:
     texts = [f"{kind} of:" for kind in VALUES] + [f" {value}" for values in VALUES.values() for value in values]
-    texts += [f"{name} {' '.join(LETTERS)}: {' '.join(LETTERS)}" for name in SKILLS]
+    texts += [f"{name} {' '.join(LETTERS)}: {' '.join(LETTERS)}" for name in ("copy", *TABLES)]
     return llama.bpe(texts * 10, VOCABULARY)
 
 

@@ -15,7 +15,7 @@ Needs:   a head with a bias; `key` in memory: rows of all classes that no update
          it changes nothing.
 Differs: fitted by Newton's method, not by gradient steps; the authors' code shrinks beta alone, and a few rows that are
          classified without error would drive alpha to infinity.
-Tags:    continual learning, class-incremental
+Tags:    class-incremental
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Paper:   "SLCA: Slow Learner with Classifier Alignment for Continual Learning on
          https://arxiv.org/abs/2303.05118
 Needs:   a model with a head; the rows named by `source`, with classes in column `y`.
 Leaves:  `gaussians`: classes, counts, means, covariances. No row.
-Tags:    continual learning, exemplar-free, pretrained
+Tags:    exemplar-free, pretrained
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Claim:   the same model, taught by distillation and exemplars, is more accurate 
          plain replay.
 Needs:   a head; the rows named by `source`, which say what classes are new. Without old classes it changes nothing.
 Differs: the paper's head has no bias; here a bias is scaled with its row, so that the logit is scaled as there.
-Tags:    continual learning, class-incremental
+Tags:    class-incremental
 """
 
 from __future__ import annotations

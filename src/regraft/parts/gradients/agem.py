@@ -5,7 +5,7 @@
 Paper:   "Efficient Lifelong Learning with A-GEM" Chaudhry et al. 2019. https://arxiv.org/abs/1812.00420
 Claim:   forgets less than plain training where tasks share their classes, at equal updates.
 Needs:   `memory`, a sampler of old rows such as `reservoir`; where it has none yet the gradient passes through.
-Tags:    continual learning, replay, gradient projection
+Tags:    replay, gradient projection
 """
 
 from __future__ import annotations

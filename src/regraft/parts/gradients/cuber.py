@@ -23,7 +23,7 @@ Needs:   the rows named by `source`, of which some are read at the beginning and
 Leaves:  `cuber`: S_j and g_j of every task, by weight, and the regimes that each update found, by weight and task.
 Differs: regime 2 projects as regime 1 does. The authors also let the new task rescale W S_j by a matrix of its own, for
          which a test must say its task. The step is projected, not the gradient.
-Tags:    continual learning, gradient projection, backward transfer, exemplar-free
+Tags:    gradient projection, exemplar-free
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Needs:   the rows named by `source`, of which some are kept at the end. A step c
          task, on all rows kept of it.
 Leaves:  `gem`: the rows kept of each task, by its number; that is in column `task`, or else counts the updates.
 Differs: the rows kept of a task are random ones, not its last; with more tasks than `size` the latest keep none.
-Tags:    continual learning, replay, gradient projection
+Tags:    replay, gradient projection
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Needs:   the rows named by `source`, of which some are read at the end. No runni
 Leaves:  `gpm`: M by weight; in a first update nothing is projected. No rows.
 Differs: the step is projected, not the gradient: the same under SGD, and it holds under any optimizer and weight decay.
          The authors' networks have no biases. A convolution's groups share one basis.
-Tags:    continual learning, gradient projection, exemplar-free
+Tags:    gradient projection, exemplar-free
 """
 
 from __future__ import annotations

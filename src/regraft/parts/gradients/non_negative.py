@@ -7,7 +7,7 @@ own features are there, not by which of the others' are missing.
 
 Paper:   "Maintaining Discrimination and Fairness in Class Incremental Learning" Zhao et al. 2020. https://arxiv.org/abs/1911.07053
 Needs:   a head.
-Tags:    continual learning, class-incremental
+Tags:    class-incremental
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Needs:   the rows named by `source`, of which F is estimated at the end.
 Leaves:  `refresh`: F by tensor, F <- tau · F + F_update.
 Differs: the gradient of the whole step is ascended, memory and all; its length does not matter, since the difference
          is rescaled. F comes from each row's own gradient.
-Tags:    continual learning, task-free
+Tags:    task-free
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Claim:   when every row comes once and the memory is small, it is more accurate 
 Needs:   the rows named by `source`, with classes in column `y`; classes of earlier updates in memory: without any it is
          the plain cross-entropy.
 Differs: C is of the update's new rows, not of each batch's, so that micro-batches change nothing.
-Tags:    continual learning, class-incremental, online
+Tags:    class-incremental, online
 """
 
 from __future__ import annotations

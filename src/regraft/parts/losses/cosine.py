@@ -11,7 +11,7 @@ Paper:   "UER: A Heuristic Bias Addressing Approach for Online Continual Learnin
 Claim:   when every row comes once and the memory is small, on new rows it makes replay more accurate than the ordinary
          cross-entropy does, and it is no less accurate than on both.
 Needs:   a model with a linear layer as its head; its bias is left alone.
-Tags:    continual learning, class-incremental, online
+Tags:    class-incremental, online
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Claim:   DER++, which adds it to the replay of labels, has a higher accuracy and
          and updates.
 Needs:   a model in the role `of` (`before` is always there), or rows with a column `of` of logits. With
          `classes="known"` it reads the logits of the classes of earlier updates; without any it is absent.
-Tags:    continual learning, distillation, task-free
+Tags:    distillation, task-free
 """
 
 from __future__ import annotations

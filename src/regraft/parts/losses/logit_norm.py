@@ -12,7 +12,7 @@ Paper:   "SLCA: Slow Learner with Classifier Alignment for Continual Learning on
          https://arxiv.org/abs/2303.05118
 Needs:   the rows named by `source`, with classes in column `y`; `classes` in memory for those of earlier updates.
 Differs: the code of SLCA divides by the mean, over tasks, of the length of each task's own logits.
-Tags:    continual learning, class-incremental, calibration
+Tags:    class-incremental, calibration
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     l_r = - sum_i c_ri log p(y_ri | x_r) / sum_i c_ri        pooled over tokens (`per="token"`) or rows (`per="row"`)
 
-Tags: language model, classifier
+Tags: language model
 """
 
 from typing import Literal

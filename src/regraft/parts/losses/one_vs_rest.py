@@ -8,7 +8,7 @@ h: the model's logits, z: those of the model before the update. A row of an old 
 Paper:   "iCaRL: Incremental Classifier and Representation Learning" Rebuffi et al. 2017. https://arxiv.org/abs/1611.07725
 Needs:   rows named `source`, with classes in column `y`; classes of earlier updates in memory.
 Differs: the authors' code takes the mean over classes; the sum is the paper's.
-Tags:    continual learning, distillation, class-incremental
+Tags:    distillation, class-incremental
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Needs:   a model with a head; classes as targets. A row that has no other of its
          nothing, so micro-batches make it another objective.
 Leaves:  `supcon`: g.
 Differs: without the factor T / 0.07 of the authors' code, which scales the learning rate.
-Tags:    contrastive, representation
+Tags:    representation
 """
 
 from __future__ import annotations

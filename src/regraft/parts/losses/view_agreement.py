@@ -9,7 +9,7 @@ Needs:   views of a row side by side in one forward pass, in columns `view` and 
          view whose first one is not in the same forward pass counts nothing.
 Differs: the authors' code tells rows apart by their labels, so that two neighbours of one class share a first view, and
          divides by the number of classes: their alpha is C times ours.
-Tags:    self-distillation, consistency
+Tags:    distillation
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ Needs:   rows `matrix`: `version`, `learned` (the version's domain; empty for th
 Differs: similarity is the cosine of hashed n-gram counts (the paper embeds sentences with a network), and the chain
          starts at the domain most like all others. Transfers are in the unit given, such as nats; the paper's are in
          perplexity. Forgetting (from the best version on) is the usual one of continual learning.
-Tags:    forgetting, transfer, task-aware
+Tags:    forgetting, transfer
 """
 
 from __future__ import annotations

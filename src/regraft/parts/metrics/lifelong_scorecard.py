@@ -18,7 +18,7 @@ Needs:   rows `log`, blocks in order: `kind` (learning or evaluation), `task`, `
          rows that `experts` names: `task`, `performance`, all learning.
 Differs: from the reference code (l2metrics): blocks are smoothed once, with a centred window, not twice; every value of
          a pair counts, not the first alone; of two tasks learned between two evaluations neither is credited.
-Tags:    forgetting, transfer, task-aware
+Tags:    forgetting, transfer
 """
 
 from __future__ import annotations

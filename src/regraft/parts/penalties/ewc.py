@@ -12,7 +12,7 @@ Paper:   "A Unified and General Framework for Continual Learning" Wang et al. 20
 Claim:   when the inputs change and the classes do not, it forgets less than plain training, at equal updates.
 Needs:   the rows named by `source`, of which F is estimated at the end.
 Leaves:  `ewc`: F and w*, by tensor. Without them, in a first update, it is absent.
-Tags:    continual learning, regularisation, exemplar-free
+Tags:    weight regularisation, exemplar-free
 """
 
 from __future__ import annotations

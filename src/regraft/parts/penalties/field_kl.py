@@ -14,7 +14,7 @@ Needs:   layers of binary weights as fields (`numerics.fields.FieldLinear`); the
 Leaves:  `field_kl`: theta, by tensor. Without it, in a first update, it is absent.
 Differs: the authors' code takes theta' from a step before, not from the task before, and raises beta from 2 to 10 over
          the stream; here theta' is of the last update, as in the paper, and beta is the layers'.
-Tags:    continual learning, variational, binary weights, regularisation, exemplar-free
+Tags:    variational, weight regularisation, exemplar-free
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Claim:   when the inputs change and the classes do not, it forgets less than pla
 Needs:   the rows named by `source`, of which Omega is estimated at the end; any rows will do, with labels or without.
 Leaves:  `mas`: Omega and w*, by tensor. Without them, in a first update, it is absent.
 Differs: outputs of classes that were not learned yet are left out, as the authors' heads do not have them.
-Tags:    continual learning, regularisation, exemplar-free
+Tags:    weight regularisation, exemplar-free
 """
 
 from __future__ import annotations

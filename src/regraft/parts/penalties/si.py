@@ -14,7 +14,7 @@ Claim:   when the inputs change and the classes do not, it forgets less than pla
 Needs:   to be among the penalties and among the gradients.
 Leaves:  `si`: Omega and w*, by tensor. Without them, in a first update, nothing is held.
 Differs: of other penalties in the same plan the gradient counts as one of the losses'.
-Tags:    continual learning, regularisation, exemplar-free
+Tags:    weight regularisation, exemplar-free
 """
 
 from __future__ import annotations

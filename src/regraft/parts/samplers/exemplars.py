@@ -18,7 +18,7 @@ Needs:   the rows named by `source`, with classes in column `y`; a model that gi
 Leaves:  `key`: the rows' columns, class by class, best first; the classes and how many rows of each were seen.
 Differs: the greedy memory of GDumb is filled row by row; of rows in random order it keeps what `random` keeps. All
          places are filled: what the size leaves over classes goes to some of them, at random.
-Tags:    continual learning, replay, class-incremental
+Tags:    replay, class-incremental
 """
 
 from __future__ import annotations

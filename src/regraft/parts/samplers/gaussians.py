@@ -9,7 +9,7 @@ Paper:   "SLCA: Slow Learner with Classifier Alignment for Continual Learning on
          https://arxiv.org/abs/2303.05118
 Needs:   `gaussians` in memory, as the edit `class_gaussians` leaves them; without them it has no rows.
 Differs: the authors' code draws 256 rows of each class an epoch and shrinks earlier tasks' means by up to a tenth.
-Tags:    continual learning, exemplar-free, pseudo-rehearsal
+Tags:    exemplar-free, pseudo-rehearsal
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ Needs:   `memory`, a sampler of old rows such as `reservoir`, and a feed beside 
          two forward passes over the candidates more.
 Differs: rows of the task at hand may be drawn, too, since nothing says which those are; the step lowers their loss, so
          they hardly ever are.
-Tags:    continual learning, replay, task-free, online
+Tags:    replay, task-free, online
 """
 
 from __future__ import annotations

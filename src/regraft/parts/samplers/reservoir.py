@@ -13,7 +13,7 @@ Claim:   200 rows of memory forget at most half of what none forget, at equal up
 Needs:   a feed named by `source` that it watches; its rows' column `row` tells rows apart.
 Leaves:  `reservoir`: the rows' columns, and how many rows were seen.
 Differs: the authors' buffer may hold a row several times.
-Tags:    continual learning, replay, task-free, online
+Tags:    replay, task-free, online
 """
 
 from __future__ import annotations

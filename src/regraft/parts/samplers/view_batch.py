@@ -12,7 +12,7 @@ Needs:   inputs in column `x`, where views are transformed. Adds the columns `vi
          number for the views of one row) and `clean`, the inputs as they were: a row that is remembered gets new views.
 Differs: the authors' code drops what does not fill 256 rows at the end of each epoch; here none is lost. Of views that
          a batch's end cuts apart the later ones come in the next batch.
-Tags:    continual learning, augmentation, spacing, replay
+Tags:    augmentation, replay
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ C_old: classes of earlier updates that the new rows lack, C_new: those that they
 Paper:   "Large Scale Incremental Learning" Wu et al. 2019. https://arxiv.org/abs/1905.13260
 Paper:   "Maintaining Discrimination and Fairness in Class Incremental Learning" Zhao et al. 2020. https://arxiv.org/abs/1911.07053
 Needs:   rows named `source`, with classes in column `y`; classes of earlier updates in memory: without any lambda is 0.
-Tags:    continual learning, class-incremental
+Tags:    class-incremental
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     f(t) = 0 while t / T < at, then height
 
-Tags:    weight in time, task-free
+Tags:    task-free
 """
 
 from __future__ import annotations

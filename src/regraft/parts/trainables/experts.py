@@ -20,7 +20,7 @@ Differs: the number of experts has a limit, because an optimizer knows its tenso
          reached, the expert with the least loss goes on. A step is taken before its loss is looked at, so that a change
          is seen one step later. A loss is judged once an expert has had `least`. Experts are not pruned. The smoothed
          loss of an expert that is left is set back to m_e.
-Tags:    continual learning, task-free, architecture, mixture of experts
+Tags:    task-free, mixture of experts
 """
 
 from __future__ import annotations

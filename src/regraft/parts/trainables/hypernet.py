@@ -17,7 +17,7 @@ Differs: of the first paper only abstract and introduction were at hand: its rec
          regulariser are here, its growth of the hypernetwork is not. The Fisher weights are those of an option in the
          second paper's code, without its scale. mean and scale are those of each tensor as the network began, in place
          of an initialisation of H; H begins with variance 1. dphi is the step of plain gradient descent.
-Tags:    continual learning, hypernetworks, architecture, task-incremental, exemplar-free
+Tags:    hypernetworks, task-incremental, exemplar-free
 """
 
 from __future__ import annotations

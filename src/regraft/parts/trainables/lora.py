@@ -6,7 +6,7 @@ and the sum is folded into W at the end. Penalties see the sum, so a penalty on 
 
 Paper:   "LoRA: Low-Rank Adaptation of Large Language Models" Hu et al. 2022. https://arxiv.org/abs/2106.09685
 Needs:   linear layers; `roles` names those to adapt, by the last part of their name. None: all but the last.
-Tags:    low rank, parameter efficient, exemplar-free
+Tags:    low rank, exemplar-free
 """
 
 from __future__ import annotations

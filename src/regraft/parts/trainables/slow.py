@@ -8,7 +8,7 @@ running statistics are as they were.
 Paper:   "SLCA: Slow Learner with Classifier Alignment for Continual Learning on a Pre-trained Model" Zhang et al. 2023.
          https://arxiv.org/abs/2303.05118
 Needs:   a model with a head.
-Tags:    continual learning, pretrained, learning rate, exemplar-free
+Tags:    pretrained, learning rate, exemplar-free
 """
 
 from __future__ import annotations

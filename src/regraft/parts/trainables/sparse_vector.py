@@ -10,7 +10,7 @@ Needs:   `ticket` in memory, which the trainable of that name leaves. A vector i
          task, where the rows named `source` say it, or else how many vectors there are.
 Leaves:  `sparse_vectors`: by name and tensor, the places and the values of phi.
 Differs: the head's change is a vector too, of all its entries; the authors store the head whole.
-Tags:    sparse, parameter efficient, composable, exemplar-free
+Tags:    sparse, composable, exemplar-free
 """
 
 from __future__ import annotations

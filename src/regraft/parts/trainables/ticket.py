@@ -7,7 +7,7 @@ them alone.
 
 Paper:   "Composable Sparse Fine-Tuning for Cross-Lingual Transfer" Ansell et al. 2022. https://arxiv.org/abs/2110.07560
 Leaves:  `ticket`: mu, by tensor.
-Tags:    sparse, parameter efficient
+Tags:    sparse
 """
 
 from __future__ import annotations
