@@ -29,12 +29,12 @@ def each_its_own(meter: Meter, seed: int) -> dict[str, float]:
 
 
 claim = Claim(
-    says="what the network was pretrained on is kept within 2 points, new tasks are learned at least 9/10 as well as by "
-    "a low-rank change for each, and over all tasks it is more accurate by 25 points than one low-rank change or plain "
-    "training",
+    says="what the network was pretrained on is kept within 2 points, new tasks are learned at least 9/10 as well as "
+    "by a low-rank change for each, and over all tasks it is more accurate by 25 points than one low-rank change or "
+    "plain training",
     setting="ten curves in rooms with walls and answers of their own: three rooms that a vision transformer of 2 "
-    "layers, 64 wide, was pretrained on, then three more, one at a time, and nobody says which; the query is read after "
-    "the first layer; AdamW, 20 epochs of 32 rows a batch; settings chosen on seed 100",
+    "layers, 64 wide, was pretrained on, then three more, one at a time, and nobody says which; the query is read "
+    "after the first layer; AdamW, 20 epochs of 32 rows a batch; settings chosen on seed 100",
     arms={
         "pretrained": arm(Strategy(epochs=0.0)),
         "naive": arm(Strategy()),
