@@ -38,7 +38,6 @@ TAGS: Mapping[str, Mapping[str, str]] = {
         "distillation": "holds the outputs where an older model has them",
         "weight regularisation": "holds the weights where they mattered",
         "gradient projection": "turns steps away from what would hurt the past",
-        "weight averaging": "averages weights over time",
         "weight editing": "changes weights without training",
         "meta-learning": "learns so that what comes next hurts less",
         "parameter isolation": "gives each task tensors of its own",
