@@ -291,9 +291,7 @@ def report(
 def methods(
     name: Annotated[str | None, typer.Argument(help="one method's card", show_default=False)] = None,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
-    tag: Annotated[
-        str | None, typer.Option(help="Only those with this tag, or with all of A,B.")
-    ] = None,
+    tag: Annotated[str | None, typer.Option(help="Only those with this tag, or with all of A,B.")] = None,
 ) -> None:
     """The methods: what each does, its paper, its knobs, what was measured."""
     from regraft.cli.catalogue import methods
