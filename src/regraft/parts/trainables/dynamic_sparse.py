@@ -157,8 +157,9 @@ class _DynamicSparse(PerTask, Stateful):
 
     def fold(self, model: Model) -> None:
         weights = self._weights()
-        model.load({n: torch.where(self.used[n] | m, weights[n], self.start[n]) for n, m in self.masks.items()})
+        learned = {n: torch.where(self.used[n] | m, weights[n], self.start[n]) for n, m in self.masks.items()}
         super().fold(model)
+        model.load(learned)
 
     # --- as a gradient transform
 
