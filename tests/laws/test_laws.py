@@ -46,6 +46,11 @@ MEMORY = {
         "parents": {},
         "classes": {},
     },
+    "jare": {
+        "5.jare.keys": torch.eye(2, 7).double().view(2, 1, 7),
+        "0.jare.A": torch.ones(2, 2, 5).double(),
+        "0.jare.B": torch.zeros(2, 7, 2).double(),
+    },
     "ewc": {"F": {"0.weight": torch.ones(7, 5).double()}, "w": {"0.weight": torch.zeros(7, 5).double()}},
     "cuber": {
         "tasks": {
@@ -84,6 +89,7 @@ def of(kind: str) -> list[Any]:
         "exemplars": {"size": 7},
         "all_but": {"held": {"exemplars": {"size": 5, "choose": "random", "adds": "before"}}},
         "convolve": {"kernel": 3, "heads": 7, "roles": ("0",)},
+        "jare": {"slots": 1, "groups": 1, "r": 2, "pulled": 1, "roles": ("0",)},
         "modulation_pool": {"size": 4, "r": 2, "roles": ("0",)},
         "agem": {"memory": {"reservoir": {"size": 7}}, "loss": "nll"},
         "refresh": {"delta": 0.01},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from regraft.models.classifier import Classifier
 from regraft.parts.losses.new_classes import new_classes
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.trainables.convolve import convolve
+from regraft.parts.trainables.jare import jare
 from regraft.parts.trainables.modulation_pool import modulation_pool
 from regraft.parts.trainables.prompt_pool import prompt_pool
 from regraft.parts.transforms.augment import augment
@@ -253,3 +255,51 @@ def test_what_cannot_be_pooled() -> None:
         learned(network(), pooled(prompt_pool(4, 2, at="encoder")), table(0, 1), {})
     with pytest.raises(RegraftError, match="no linear layer is called w"):
         learned(network(), pooled(modulation_pool(4, 2, roles=("w",))), table(0, 1), {})
+
+
+def test_increments_of_the_nearest_entries_are_mixed_by_how_near_they_are() -> None:
+    model, part = network(), jare(2, 3, 2, 2, query="blocks.0")
+    memory: Any = {}
+    for task in ((0, 1), (2, 3)):
+        before = memory.get("jare", {})
+        memory = learned(model, retrieval(part), table(*task), memory, steps=5)
+        memory = learned(model, Plan((NEW,), (Weighted(new_classes()),), trainables=(part,)), table(*task), memory)
+        assert all(torch.equal(memory["jare"][n][: len(t)], t) for n, t in before.items()), "an earlier entry moved"
+    rows, own, net = table(0, 2, count=5, seed=1), memory["jare"], model.module
+    q = (net.blocks[0](net.embed(rows["x"]) + net.positions)).mean(1).view(5, 1, 2, 4)
+    s, entries = F.cosine_similarity(q, own["head.jare.keys"][None], dim=-1).mean(-1).topk(3)
+    assert own["head.jare.keys"].shape == (4, 2, 4)
+    names = [f"blocks.{i}.attention.{role}" for i in range(2) for role in "qv"]
+    expected = []
+    for r in range(5):
+        one, state = network(), dict(model.state())
+        for n in names:
+            mixed = torch.einsum("m,mok,mki->oi", s[r] / s[r].sum(), *(own[f"{n}.jare.{m}"][entries[r]] for m in "BA"))
+            state[f"{n}.weight"] = state[f"{n}.weight"] + mixed
+        one.load(state)
+        expected.append(one.module(rows["x"][r : r + 1])[0])
+    assert torch.allclose(answering(part, model, memory).answer(rows), torch.stack(expected), atol=1e-8)
+
+
+def retrieval(part: jare) -> Plan:
+    keys = replace(part, phase="keys")
+    return Plan((NEW,), (Weighted(keys),), trainables=(keys,))
+
+
+def test_the_nearest_keys_of_each_group_are_pulled() -> None:
+    model, rows, part = network(), table(0, 1), jare(3, groups=2, pulled=2, dropout=0.0)
+    start = learned(model, retrieval(part), rows, {}, lr=1e-12, steps=1)["jare"]["head.jare.keys"]
+    keys = start.clone().requires_grad_()
+    s = F.cosine_similarity(features(model, rows).view(12, 1, 2, 4), keys[None], dim=-1)
+    (-s.topk(2, 1).values.mean((1, 2)).mean()).backward()
+    found = learned(model, retrieval(part), rows, {}, lr=1.0, steps=1)["jare"]["head.jare.keys"]
+    assert torch.allclose(start - found, keys.grad, atol=1e-8)
+
+
+def test_what_cannot_be_retrieved() -> None:
+    with pytest.raises(RegraftError, match="no keys were learned"):
+        learned(network(), Plan((NEW,), (Weighted(new_classes()),), trainables=(jare(),)), table(0, 1), {})
+    with pytest.raises(RegraftError, match="queries of 8 numbers cannot be cut into 3"):
+        learned(network(), retrieval(jare(groups=3)), table(0, 1), {})
+    with pytest.raises(RegraftError, match="5 keys are pulled, of 4"):
+        jare(pulled=5)
