@@ -43,7 +43,7 @@ class PerTask:
         if self.anchor is None and source in ctx.data:
             self.anchor = self.now
         self._put: list[Callable[[], object]] = []  # each takes out what was put in
-        self._bare: set[str] = set()  # the names that the network has without
+        self._inside: set[str] = set()  # the names of the tensors that were put in
 
     # --- what a method says
 
@@ -138,21 +138,22 @@ class PerTask:
     def _put_in(self, task: int) -> None:
         network = self.model.module
         like = next(network.parameters())
-        self._bare = set(self.model.state())
+        bare = self.model.state().keys()
         for name, module in self.modules(network, task).items():
             self._put.append(self.put(network.get_submodule(name), module.to(like)))
+        self._inside = self.model.state().keys() - bare
 
     def _take_out(self) -> None:
         while self._put:
             self._put.pop()()
+        self._inside = set()
 
     def _own(self) -> set[str]:
-        inside = self.model.state().keys() - self._bare if self._put else set()
-        return inside | set(self.plain(self.model.module))
+        return self._inside | set(self.plain(self.model.module))
 
     def _values(self, names: Collection[str]) -> dict[str, Tensor]:
         state = self.model.state()
-        return {name: state[name].detach().cpu().clone() for name in names}
+        return {name: state[name].detach().cpu().clone() for name in sorted(names)}
 
 
 def norms_and_head(model: Any) -> set[str]:

@@ -65,4 +65,5 @@ class _SparseVector:
         return {"ticket": {}, "sparse_vectors": {**self.vectors, self.name: phi}}
 
     def fold(self, model: Model) -> None:
-        model.load(self.start)
+        left = model.state().keys()
+        model.load({name: tensor for name, tensor in self.start.items() if name in left})
