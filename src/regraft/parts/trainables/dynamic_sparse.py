@@ -13,7 +13,8 @@ Biases, norms and the head every task has for itself. What no mask holds is left
 Paper:   "Continual Learning with Dynamic Sparse Training: Exploring Algorithms for Effective Model Updates" Yildirim et
          al. 2023. https://arxiv.org/abs/2308.14831
 Paper:   "Rigging the Lottery: Making All Tickets Winners" Evci et al. 2020. https://arxiv.org/abs/1911.11134
-Claim:   tasks forget nothing at all, and rewiring answers at least as well as masks that stay as they were drawn.
+Claim:   tasks forget nothing at all; rewired ones answer as well as those whose masks stay as they were drawn, and
+         together hold fewer weights.
 Needs:   rows that say in column `task` of which task they are. Among a plan's trainables it masks; among its gradients
          too, it rewires.
 Leaves:  `dynamic_sparse`: every task's mask and its own tensors.
