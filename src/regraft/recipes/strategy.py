@@ -336,7 +336,8 @@ def _answerer(model: Model, strategy: Strategy, memory: Mapping[str, Any]) -> Ca
         (part, run) for part, run in zip(strategy.plan.trainables, runs, strict=True) if isinstance(run, Answers)
     ]
     if len(answering) > 1:
-        raise Clash(f"{answering[0][0]} and {answering[1][0]} both say how the version answers", do="Keep one")
+        one, other = (type(part).__name__ for part, _ in answering[:2])
+        raise Clash(f"{one} and {other} both say how the version answers", do="Keep one")
     if answering and memory:
         return answering[0][1].answer
     return lambda rows: model.read(rows).logits
