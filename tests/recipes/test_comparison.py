@@ -103,3 +103,18 @@ def test_comparisons_that_are_none() -> None:
         compare(places, [], running(places, []), seeds=(100,))
     with pytest.raises(RegraftError, match="a seed to judge on"):
         compare(places, [], running(places, []), seeds=())
+
+
+def test_two_methods_are_named_with_a_plus() -> None:
+    both = method_named("der_pp+online_ewc")
+    assert both(memory=7, der_pp__alpha=0.5, online_ewc__strength=3.0) == method_named("der_pp")(
+        memory=7, alpha=0.5
+    ) + method_named("online_ewc")(strength=3.0)
+    assert both.tune["online_ewc__strength"] == method_named("online_ewc").tune["strength"]
+    places = {"a": ground()}
+    found = compare(places, ["er+online_ewc", "er+der_pp"], running(places, []), seeds=(0,), configurations=1)
+    said = {row.method: row.refused for row in found.rows["a"]}
+    assert said["er+online_ewc"] == ""
+    assert said["er+der_pp"].startswith("both plans have a feed 'memory'")
+    with pytest.raises(RegraftError, match="er is twice in er\\+er"):
+        method_named("er+er")

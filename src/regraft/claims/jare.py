@@ -8,8 +8,8 @@ from regraft.recipes.strategy import Strategy
 from regraft.strategies.slm import slm
 
 claim = Claim(
-    says="new tasks are learned within 5 points of a low-rank change for each, and at most a tenth of what one low-rank "
-    "change forgets is forgotten, nobody saying which task a row is of",
+    says="new tasks are learned within 5 points of a low-rank change for each, and at most a tenth of what one "
+    "low-rank change forgets is forgotten, nobody saying which task a row is of",
     setting="ten curves in rooms with walls and answers of their own: three rooms that a vision transformer of 2 "
     "layers, 64 wide, was pretrained on, then three more, one at a time; the query is read after the first layer, in 4 "
     "groups; AdamW, 20 epochs of 32 rows a batch, and as many for the keys; settings chosen on seed 100",

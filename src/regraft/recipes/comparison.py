@@ -106,9 +106,10 @@ def attempt(trial: Trial, ground: Ground) -> Found:
     assert stream is not None, "nothing is tuned where there is no stream for it"
     with one_thread():
         scenario = stream(trial.seed)
-        model, strategy = ground.network(scenario, trial.seed), method(**{**knobs, **dict(trial.setting.knobs)})
+        model = ground.network(scenario, trial.seed)
         began = time.process_time()
         try:
+            strategy = method(**{**knobs, **dict(trial.setting.knobs)})
             lived = live(model, scenario, strategy, training, epochs=ground.epochs, meter=counter)
         except RegraftError as error:
             return Found(refused=str(error))

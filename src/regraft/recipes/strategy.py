@@ -113,23 +113,20 @@ class Method:
     """A strategy by name: called with knobs, it gives the strategy.
 
     Attributes:
+        defaults: all its knobs.
         tune: the knobs that depend on the data, each with values to choose among.
         null: the knobs at which it does nothing.
     """
 
     name: str
     make: Callable[..., Strategy]
+    defaults: Mapping[str, Any]
     tune: Mapping[str, Sequence[Any]]
     null: Mapping[str, Any]
 
-    @property
-    def defaults(self) -> dict[str, Any]:
-        return {name: p.default for name, p in inspect.signature(self.make).parameters.items()}
-
     def __call__(self, **knobs: Any) -> Strategy:
-        known = self.defaults
-        if unknown := next((knob for knob in knobs if knob not in known), None):
-            raise RegraftError(f"{self.name} has no knob {unknown!r}{nearest(unknown, known)}")
+        if unknown := next((knob for knob in knobs if knob not in self.defaults), None):
+            raise RegraftError(f"{self.name} has no knob {unknown!r}{nearest(unknown, self.defaults)}")
         return self.make(**knobs)
 
 
@@ -137,11 +134,21 @@ def method(
     *, tune: Mapping[str, Sequence[Any]] | None = None, null: Mapping[str, Any] | None = None
 ) -> Callable[[Callable[..., Strategy]], Method]:
     """A method from a function of keyword-only knobs that returns its strategy."""
-    return lambda make: Method(make.__name__, make, tune or {}, null or {})
+
+    def named(make: Callable[..., Strategy]) -> Method:
+        defaults = {name: p.default for name, p in inspect.signature(make).parameters.items()}
+        return Method(make.__name__, make, defaults, tune or {}, null or {})
+
+    return named
 
 
 def method_named(name: str) -> Method:
-    """The method of a file in `strategies/`, or of the Python file that `name` is the path of."""
+    """The method of a file in `strategies/`, or of the Python file that `name` is the path of; a+b is both together.
+
+    The knobs of a+b are a__knob and b__knob, but for `memory`, which is one for both.
+    """
+    if "+" in name and not Path(name).is_file():
+        return _together(name, [method_named(one) for one in name.split("+")])
     known = modules("strategies")
     if name.endswith(".py"):
         path = Path(name)
@@ -159,6 +166,22 @@ def method_named(name: str) -> Method:
     if not isinstance(found, Method):
         raise RegraftError(f"the file defines no method {name!r}", where=module.__file__, do="Put @method() over it")
     return found
+
+
+def _together(name: str, methods: Sequence[Method]) -> Method:
+    names = [m.name for m in methods]
+    if twice := next((one for one in names if names.count(one) > 1), None):
+        raise Clash(f"{twice} is twice in {name}", do="Keep one")
+    of = {m.name: {knob: knob if knob == "memory" else f"{m.name}__{knob}" for knob in m.defaults} for m in methods}
+
+    def make(**knobs: Any) -> Strategy:
+        first, *others = (m(**{mine: knobs[its] for mine, its in of[m.name].items() if its in knobs}) for m in methods)
+        return sum(others, first)
+
+    def joined(what: str) -> dict[str, Any]:
+        return {of[m.name][knob]: value for m in methods for knob, value in getattr(m, what).items()}
+
+    return Method(name, make, joined("defaults"), joined("tune"), joined("null"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,8 @@ CASES = (
     Case("The classes stay, the inputs change; no old row may be kept", "inputs", False),
     Case("Every row comes once; some old rows may be kept", "online", True),
     Case("Every row comes once; no old row may be kept", "online", False),
+    Case("New classes for a pretrained transformer; some old rows may be kept", "pretrained", True),
+    Case("New classes for a pretrained transformer; no old row may be kept", "pretrained", False),
     Case("Images and a network of convolutions, the task is known; no old row may be kept", "images", False),
     Case("A language model reads one domain after the other; some old rows may be kept", "text", True),
     Case("A language model reads one domain after the other; no old row may be kept", "text", False),
@@ -67,8 +69,8 @@ def choose(found: Comparison, case: Case, tags: Mapping[str, set[str]]) -> Choic
         row
         for row in found.rows.get(case.ground, ())
         if not row.refused
-        and UPPER_BOUND not in tags.get(row.method, set())
-        and (case.keeps_rows or EXEMPLAR_FREE in tags.get(row.method, set()))
+        and all(UPPER_BOUND not in tags.get(name, set()) for name in row.method.split("+"))
+        and (case.keeps_rows or all(EXEMPLAR_FREE in tags.get(name, set()) for name in row.method.split("+")))
     ]
     if not allowed:
         return None
@@ -164,7 +166,7 @@ def _briefly(reason: str) -> str:
 
 
 def _link(row: Row) -> str:
-    return f"[`{row.method}`](methods/{row.method}.md)"
+    return " + ".join(f"[`{name}`](methods/{name}.md)" for name in row.method.split("+"))
 
 
 def pages(found: Comparison) -> dict[str, str]:

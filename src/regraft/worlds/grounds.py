@@ -11,7 +11,7 @@ from regraft.data.scenario import Scenario
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
 from regraft.recipes.comparison import Ground
-from regraft.worlds import texts
+from regraft.worlds import texts, transformers
 from regraft.worlds.glyphs import glyphs
 from regraft.worlds.splits import BATCH, EPOCHS, HIDDEN, LR, MEMORY, Stream, convolutional, one_head, stream_of
 from regraft.worlds.tables import Split, data_set
@@ -46,6 +46,15 @@ GROUNDS = {
     "inputs": _ground(f"all digits in 5 orders of their pixels ({WIDTHS}), {EPOCHS} epochs", "inputs"),
     "online": _ground(
         f"digits, 2 classes a task, every row once, 10 a batch ({WIDTHS})", "classes", training=ONE_PASS, epochs=1.0
+    ),
+    "pretrained": Ground(
+        "40 curves, 10 a task, one head; a vision transformer that knows other curves, 5 epochs",
+        transformers.stream,
+        transformers.stream,  # the curves of another seed are others
+        transformers.pretrained,
+        Training(steps=1, batch=transformers.BATCH, lr=transformers.LR, clip=None, explode=1e9),
+        5.0,
+        MEMORY,
     ),
     "text": Ground(
         "five domains of text in sequence, a language model of 0.2M weights, one epoch; losses in nats a token",
