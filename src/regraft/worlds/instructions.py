@@ -230,7 +230,7 @@ def _tokenizer() -> Any:
         *ANSWERS,
         *KINDS,
         *OTHER_KINDS,
-        *"the of is has a and it".split(),
+        *["the", "of", "is", "has", "a", "and", "it"],
     ]
     words += [value for kind in (KINDS, OTHER_KINDS) for values in kind.values() for value in values]
     return llama.bpe([*(f" {word}" for word in words), *FORMS, ":"] * 10, VOCABULARY)
