@@ -62,6 +62,8 @@ MEMORY = {
         "regimes": {"0": {}},
     },
     "gpm": {"0.weight": torch.eye(5, 2).double()},
+    "mean_field": {"0": {"mu": torch.zeros(24).double(), "sigma": torch.ones(24).double()}},
+    "credal_set": {"mu": torch.eye(2, 24).double(), "sigma": torch.ones(2, 24).double(), "tasks": [[0], [1]]},
     "gem": {"1": {"x": torch.ones(2, 5).double(), "y": torch.tensor([0, 1])}},
     "refresh": {"0.weight": torch.ones(7, 5).double()},
     "ticket": {"0.weight": torch.arange(35).view(7, 5) % 3 == 0, "5.bias": torch.ones(3, dtype=torch.bool)},
@@ -120,7 +122,8 @@ def table(count: int = 40, seed: int = 0) -> Rows:
     x = torch.randn(count, 5, generator=dice, dtype=torch.float64)
     y = torch.randint(0, 3, (count,), generator=dice)
     number = torch.arange(count)
-    columns = {"source": number % 3, "row": number, "task": number * 0, "view": number % 2, "group": number // 2}
+    columns = {"source": number % 3, "row": number, "task": number * 0, "quarter": number % 4}
+    columns |= {"view": number % 2, "group": number // 2}
     return Rows({"x": x, "y": y, **columns})
 
 

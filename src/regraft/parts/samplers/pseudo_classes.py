@@ -1,0 +1,65 @@
+"""Pseudo-classes: an image that is turned is of another class, so that real classes leave room for those to come.
+
+    x_r <- turn(x_r, k · 90°)    y_r <- y_r + k C        k ~ {0, 1, 2, 3}, C: the head's outputs
+
+The numbers are beyond the head's, so only losses that compare rows (`supcon`) can learn them. Column `quarter` holds k,
+which a pretext task may ask for (`rotation`).
+
+Paper:   "A Bag of Tricks for Few-Shot Class-Incremental Learning" Roy et al. 2024. https://arxiv.org/abs/2403.14392
+Needs:   images in column `x`: [rows, channels, side, side], or as many numbers [rows, n] as a square has pixels;
+         classes in column `y`; a model with a head. Views of one row are made of the turned one:
+         `view_batch(pseudo_classes(shuffled()), 2, ...)`.
+Differs: which images make a pseudo-class is our choice; turns of 90° keep every pixel. Where a class looks alike when
+         it is turned, it is pushed away from itself.
+Tags:    augmentation, representation, image, few-shot
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Context, Sampler, SamplerRun, Stateful
+from regraft.core.rows import Rows
+from regraft.numerics.features import head_name
+
+
+@dataclass(frozen=True)
+class pseudo_classes:
+    sampler: Sampler
+
+    def begin(self, ctx: Context) -> _PseudoClasses:
+        model = ctx.models["student"]
+        head_name(model, "pseudo_classes")
+        return _PseudoClasses(ctx.begin(self.sampler), model.head.out_features, ctx.rng)  # type: ignore[attr-defined]
+
+
+class _PseudoClasses(Stateful):
+    state = ("dice",)
+
+    def __init__(self, inner: SamplerRun, classes: int, dice: torch.Generator) -> None:
+        self.inner, self.classes, self.dice = inner, classes, dice
+
+    def draw(self, count: int) -> Rows:
+        rows = self.inner.draw(count)
+        if not rows:
+            return rows
+        quarter = torch.randint(0, 4, (rows.count,), generator=self.dice)
+        return rows.having(x=turned(rows["x"], quarter), y=rows["y"] + quarter * self.classes, quarter=quarter)
+
+
+def turned(x: Tensor, quarter: Tensor) -> Tensor:
+    """Each image turned by so many quarters of a circle."""
+    side = math.isqrt(x.shape[-1]) if x.dim() == 2 else x.shape[-1]
+    if (x.dim() == 2 and side * side != x.shape[1]) or x.dim() not in (2, 4) or (x.dim() == 4 and x.shape[2] != side):
+        raise RegraftError(
+            f"pseudo_classes: the inputs are {list(x.shape[1:])}, no square image that could be turned",
+            do="Give [channels, side, side] or as many numbers as a square has pixels",
+        )
+    images = x.view(-1, 1, side, side) if x.dim() == 2 else x
+    every = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])
+    return every[quarter, torch.arange(len(x))].reshape(x.shape)
