@@ -13,8 +13,6 @@ reads two scores:
     answered     the answer is what was asked for, token by token
     knowledge    that word is the likeliest among those that the form allows, the rest of the answer given
 
-`styles` converts a share of each family's training rows into the other four forms, one as often as another.
-
 Paper: "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction Tuning"
        Chen et al. 2025. https://arxiv.org/abs/2505.02486
 """
@@ -42,8 +40,10 @@ from regraft.models.causal import CausalLM
 from regraft.parts.losses.nll import nll
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.schedules.rewarm import rewarm
+from regraft.parts.transforms.answer_styles import answer_styles
 from regraft.recipes.strategy import Strategy, live
 from regraft.worlds import llama
+from regraft.worlds.offline import context
 
 FORMS = ("word", "check", "choose", "tell", "explain")
 KINDS = {
@@ -112,19 +112,24 @@ SAY: dict[str, Callable[[Fact, random.Random], Said]] = dict(
 
 
 @cache
-def scenario(seed: int, *, styles: float = 0.0) -> Scenario:
-    """The five families one after the other, judged by the loss of their answers."""
+def scenario(seed: int, *, X: float = 0.0) -> Scenario:
+    """The five families one after the other, judged by the loss of their answers.
+
+    Args:
+        X: the share of each family's training rows that is said in the other four forms, by `answer_styles`.
+    """
     tasks = []
     for kind, form in FAMILIES:
         dice = random.Random(f"{kind} {seed}")
         facts = [Fact(kind, name, dice.choice(KINDS[kind])) for name in _names()[kind]]
-        asked = [SAY[form](fact, dice) for fact in facts for _ in range(EACH)]
-        learned = list(asked)
-        others = [each for each in FORMS if each != form]
-        restyled = dice.sample(range(len(learned)), round(styles * len(learned)))
-        for i, at in enumerate(restyled):
-            learned[at] = SAY[others[i % len(others)]](facts[at // EACH], dice)
-        tasks.append(Task.of(kind, _rows(learned), _rows(asked)))
+        facts = [fact for fact in facts for _ in range(EACH)]
+        asked = _rows([SAY[form](fact, dice) for fact in facts])
+        others = [(i, other) for i in range(len(facts)) for other in range(len(FORMS)) if FORMS[other] != form]
+        restyled = _rows([SAY[FORMS[other]](facts[i], dice) for i, other in others])
+        of, style = torch.tensor(others).unbind(1)
+        ctx = context(data={"styles": restyled.having(of=of, style=style)})
+        ctx.rng.manual_seed(seed)
+        tasks.append(Task.of(kind, answer_styles(X=X)(asked, ctx), asked))
     return Scenario("instructions", tuple(tasks), better="lower")
 
 
@@ -140,10 +145,10 @@ def scored(model: CausalLM, rows: Rows) -> dict[str, float]:
 
 
 def lived(
-    strategy: Strategy, meter: Meter | None, seed: int, *, styles: float = 0.0, steps: int = STEPS, lr: float = LR
+    strategy: Strategy, meter: Meter | None, seed: int, *, X: float = 0.0, steps: int = STEPS, lr: float = LR
 ) -> tuple[CausalLM, dict[str, NDArray[np.float64]]]:
     """The base after all families, and each score [families + 1, families], before the first and after each."""
-    model, tasks = base(seed), scenario(seed, styles=styles)
+    model, tasks = base(seed), scenario(seed, X=X)
     found = [[scored(model, task.test) for task in tasks.tasks]]
     training = Training(steps=1, batch=BATCH, lr=lr, seed=seed, log_every=steps)
     with one_thread():

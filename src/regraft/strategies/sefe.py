@@ -1,0 +1,20 @@
+"""SEFE: a low-rank change for each task, folded in, that keeps away from what earlier ones changed most.
+
+The other half of the method is in the data: tasks are learned in several answer styles, see `answer_styles`.
+
+Paper: "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction Tuning" Chen et al.
+       2025. https://arxiv.org/abs/2505.02486
+Tags:  weight regularisation, low rank, pretrained, exemplar-free, language model, continual fine-tuning
+"""
+
+from __future__ import annotations
+
+from regraft.core.plan import Plan, Weighted
+from regraft.parts.penalties.reg_lora import reg_lora
+from regraft.parts.trainables.lora import lora
+from regraft.recipes.strategy import Strategy, method
+
+
+@method(tune={"strength": (250.0, 2500.0), "M": (0.02, 0.1)})
+def sefe(*, strength: float = 2500.0, M: float = 0.02, r: int = 8) -> Strategy:
+    return Strategy(Plan(penalties=(Weighted(reg_lora(M), strength),), trainables=(lora(r, 2.0 * r),)))
