@@ -57,7 +57,7 @@ class _NewHead(PerTask):
         return {}
 
     def plain(self, network: nn.Module) -> Collection[str]:
-        return norms_and_head(self.model)
+        return norms_and_head(self.model, self.key)
 
     def multiplier(self, slot: Slot) -> float:
         head = self.model.head_name  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
 from regraft.core.rows import Rows
+from regraft.numerics.features import head_name
 
 
 class PerTask:
@@ -156,8 +157,8 @@ class PerTask:
         return {name: state[name].detach().cpu().clone() for name in sorted(names)}
 
 
-def norms_and_head(model: Any) -> set[str]:
-    """Every tensor of normalisation layers, running statistics too, and of the head."""
+def norms_and_head(model: Any, part: str) -> set[str]:
+    """Every tensor of normalisation layers, running statistics too, and of the head; `part` is who asks."""
     norms = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-    layers = {name for name, layer in model.module.named_modules() if isinstance(layer, norms)} | {model.head_name}
+    layers = {name for name, layer in model.module.named_modules() if isinstance(layer, norms)} | {head_name(model, part)}
     return {name for name in model.state() if name.rpartition(".")[0] in layers}

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regraft.core.errors import Clash, RegraftError, nearest
-from regraft.core.parts import Answers, Edit, Model
+from regraft.core.parts import Answers, Edit, Model, Out
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.data.scenario import Scenario, Task
@@ -332,9 +332,11 @@ class _Stream:
 
 def tested(model: Model, scenario: Scenario, strategy: Strategy, memory: Mapping[str, Any]) -> list[float]:
     """Every test's score: the part of its rows that is classified rightly, or their mean loss in nats."""
+    says = _answers(model, strategy, memory)
     if scenario.better == "lower":
-        return [mean_nll(model, rows) for rows, _ in scenario.judged]
-    answer = _answerer(model, strategy, memory)
+        judged = model if says is None else _Answering(model, says)
+        return [mean_nll(judged, rows) for rows, _ in scenario.judged]
+    answer = says or (lambda rows: model.read(rows).logits)
     training = model.module.training
     model.module.eval()
     found = []
@@ -351,8 +353,21 @@ def tested(model: Model, scenario: Scenario, strategy: Strategy, memory: Mapping
     return found
 
 
-def _answerer(model: Model, strategy: Strategy, memory: Mapping[str, Any]) -> Callable[[Rows], Tensor]:
-    """How the model answers: by itself, or as the strategy's trainable says."""
+class _Answering:
+    """A model whose logits are what a trainable answers."""
+
+    def __init__(self, model: Model, answer: Callable[[Rows], Tensor]) -> None:
+        self.model, self.answer = model, answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def read(self, rows: Rows) -> Out:
+        return replace(self.model.read(rows), logits=self.answer(rows))
+
+
+def _answers(model: Model, strategy: Strategy, memory: Mapping[str, Any]) -> Callable[[Rows], Tensor] | None:
+    """How the model answers, if not by itself: as the strategy's trainable says."""
     name = "answer"
     runs = [part.begin(still({"student": model}, {}, memory, name=name, seed=0)) for part in strategy.plan.trainables]
     answering = [
@@ -361,9 +376,7 @@ def _answerer(model: Model, strategy: Strategy, memory: Mapping[str, Any]) -> Ca
     if len(answering) > 1:
         one, other = (type(part).__name__ for part, _ in answering[:2])
         raise Clash(f"{one} and {other} both say how the version answers", do="Keep one")
-    if answering and memory:
-        return answering[0][1].answer
-    return lambda rows: model.read(rows).logits
+    return answering[0][1].answer if answering and memory else None
 
 
 def _labels(strategy: Strategy, scenario: Scenario) -> Plan:

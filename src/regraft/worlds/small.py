@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -10,13 +12,14 @@ from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
-from regraft.data.scenario import Scenario, split_classes
+from regraft.data.scenario import Scenario, Task, split_classes
 from regraft.engine.training import Training
+from regraft.models.causal import CausalLM
 from regraft.models.classifier import Classifier
 from regraft.numerics import fields
 from regraft.recipes.resolve import modules
 from regraft.recipes.strategy import Lived, Method, Strategy, live, method_named
-from regraft.worlds import transformers
+from regraft.worlds import llama, texts, transformers
 
 CLASSES, SIDE = 6, 6
 METHODS = sorted(modules("strategies"))
@@ -58,8 +61,26 @@ def transformer() -> Classifier:
     return transformers.vision(CLASSES, seed=1, side=SIDE, width=8, depth=1)
 
 
+@cache
+def _bytes() -> Any:
+    return llama.bpe([], 0)
+
+
+def language_model() -> CausalLM:
+    return llama.llama(_bytes(), width=8, depth=1, heads=2, context=8, seed=1)
+
+
 def classes(count: int = 66, **knobs: Any) -> Scenario:
     return split_classes(images(count, 0), images(24, 1), 3, **knobs)
+
+
+def domains() -> Scenario:
+    """Texts of three alphabets."""
+    dice, tasks = random.Random(0), []
+    for letters in ("abc ", "def ", "ghi "):
+        train, test = (texts.blocks(["".join(dice.choices(letters, k=size))], _bytes(), 8) for size in (180, 60))
+        tasks.append(Task.of(letters, train, test))
+    return Scenario("domains", tuple(tasks), better="lower")
 
 
 WORLDS = {
@@ -68,23 +89,33 @@ WORLDS = {
     "convolutions": World(classes(told=True), convolutional),
     "binary": World(classes(), binary),
     "transformer": World(classes(), transformer),
+    "text": World(domains(), language_model),
 }
 """A strategy is tested in the first world that it can act in."""
 
 
 class Went(NamedTuple):
-    """The weights in the end, and what became of the stream."""
+    """The weights in the end, what became of the stream, and how many steps were made."""
 
     weights: dict[str, Tensor]
     lived: Lived
+    steps: int
+
+
+class Steps:
+    count = 0
+
+    def add(self, *, rows: int, tokens: int, updates: int) -> None:
+        self.count += updates
 
 
 def lived(strategy: Strategy, world: World, **kw: Any) -> Went:
-    """The weights and what became of the stream; two passes over each task, and no fewer than two steps."""
-    model = world.network()
+    """Two passes over each task, and no fewer than two steps."""
+    model, steps = world.network(), Steps()
     least = min(task.train.count for task in world.scenario.tasks)
-    found = live(model, world.scenario, strategy, TRAINING, epochs=max(2, 2 * TRAINING.batch / least), **kw)
-    return Went({name: tensor.clone() for name, tensor in model.state().items()}, found)
+    epochs = max(2, 2 * TRAINING.batch / least)
+    found = live(model, world.scenario, strategy, TRAINING, epochs=epochs, meter=steps, **kw)
+    return Went({name: tensor.clone() for name, tensor in model.state().items()}, found, steps.count)
 
 
 def home(name: str) -> World:

@@ -85,7 +85,9 @@ def scenario(seed: int, *, tuning: bool = False) -> Scenario:
         texts = make(seed, tuning)
         random.Random(seed).shuffle(texts)
         held = max(1, round(HELD * len(texts)))
-        tasks.append(Task.of(name, _blocks(texts[held:]), _blocks(texts[:held])))
+        tasks.append(
+            Task.of(name, blocks(texts[held:], _tokenizer(), CONTEXT), blocks(texts[:held], _tokenizer(), CONTEXT))
+        )
     return Scenario("text", tuple(reversed(tasks) if tuning else tasks), better="lower")
 
 
@@ -98,19 +100,18 @@ def _tokenizer() -> Any:
     return llama.bpe([text for make in DOMAINS.values() for text in make(0, True)], VOCABULARY)
 
 
-def _blocks(texts: Sequence[str]) -> Rows:
-    """The documents one after the other, cut into blocks of CONTEXT tokens; positions restart at each document."""
-    tokens = [torch.tensor(ids) for ids in _tokenizer()([f"{text}{llama.END}" for text in texts])["input_ids"]]
+def blocks(texts: Sequence[str], tokenizer: Any, context: int) -> Rows:
+    """The documents one after the other, cut into blocks of so many tokens; positions restart at each document."""
+    tokens = [torch.tensor(ids) for ids in tokenizer([f"{text}{llama.END}" for text in texts])["input_ids"]]
     ids, places = torch.cat(tokens), torch.cat([torch.arange(len(each)) for each in tokens])
-    blocks = (len(ids) - 1) // CONTEXT
-    at = torch.arange(blocks)[:, None] * CONTEXT + torch.arange(CONTEXT)
+    at = torch.arange((len(ids) - 1) // context)[:, None] * context + torch.arange(context)
     first = places[at] == 0
-    since = torch.where(first, torch.arange(CONTEXT), 0).cummax(1).values
+    since = torch.where(first, torch.arange(context), 0).cummax(1).values
     last = places[at + 1] == 0  # the next token begins another document
     return Rows(
         {
             "input_ids": ids[at],
-            "positions": torch.arange(CONTEXT) - since,
+            "positions": torch.arange(context) - since,
             "targets": ids[at + 1],
             "counts": (~last).float(),
         }

@@ -143,7 +143,7 @@ class _Convolve(PerTask):
         return lambda: parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
     def plain(self, network: nn.Module) -> Collection[str]:
-        return norms_and_head(self.model)
+        return norms_and_head(self.model, self.key)
 
     def _parent(self, rows: Rows) -> int:
         known = sorted(self.tasks)

@@ -73,4 +73,4 @@ class _Reprogram(PerTask):
         return filtered
 
     def plain(self, network: nn.Module) -> Collection[str]:
-        return norms_and_head(self.model)
+        return norms_and_head(self.model, self.key)
