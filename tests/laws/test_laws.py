@@ -79,7 +79,7 @@ MEMORY = {
         for p in ("mas", "si")
     },
 }
-ELSEWHERE = {"field_kl", "prompt_pool"}
+ELSEWHERE = {"field_kl", "prompt_pool", "pseudo_classes"}
 """Parts that need another network: streams test them (`tests/strategies`)."""
 
 

@@ -100,9 +100,10 @@ def test_among_the_trainables_it_holds_the_head() -> None:
 
 def test_a_turned_row_is_of_a_class_of_its_own() -> None:
     rows = table(40)
-    drawn = pseudo_classes(shuffled()).begin(context(rows)).draw(40)
+    drawn = pseudo_classes().begin(context(rows)).draw(40)
     k, at = drawn["quarter"], drawn["row"]
     assert set(k.tolist()) == {0, 1, 2, 3}
+    assert sorted(at.tolist()) == list(range(40))
     assert torch.equal(drawn["y"], rows["y"][at] + k * CLASSES)
     for i in range(40):
         image = rows["x"][at[i]].view(SIDE, SIDE).rot90(int(k[i]))
@@ -185,8 +186,9 @@ def test_every_trick_acts_alone(trick: str) -> None:
     assert any(not torch.equal(off[name], ours[name]) for name in off)
 
 
-def test_the_stream_is_a_wide_first_task_and_few_rows_after() -> None:
-    stream = few_shots.stream(100)
-    assert [len(task.classes) for task in stream.tasks] == [few_shots.BASE] + [few_shots.WAYS] * few_shots.SESSIONS
+@pytest.mark.parametrize("kind", few_shots.SIZES)
+def test_the_stream_is_a_wide_first_task_and_few_rows_after(kind: Any) -> None:
+    stream, (base, ways) = few_shots.stream(100, kind), few_shots.SIZES[kind]
+    assert [len(task.classes) for task in stream.tasks] == [base] + [ways] * few_shots.SESSIONS
     counts = [task.train["y"].bincount()[task.classes].unique().tolist() for task in stream.tasks]
-    assert counts == [[few_shots.DRAWN]] + [[few_shots.SHOTS]] * few_shots.SESSIONS
+    assert counts == [[few_shots.ROWS // base]] + [[few_shots.SHOTS]] * few_shots.SESSIONS

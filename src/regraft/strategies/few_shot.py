@@ -46,7 +46,7 @@ def few_shot(
     pretext: float = 1.0,
     first: float = 1.0,
     steps: int = 25,
-    rate: float = 0.1,
+    rate: float = 0.01,
     s: float = 10.0,
     T: float = 0.1,
     shift: float = 1.0,
@@ -63,7 +63,7 @@ def few_shot(
     labels = Weighted(cosine(s) if prototypes else nll(), on=("new",))
     base = Plan((new,), (labels, Weighted(compared, contrast, on=("new",))))
     if pseudo or pretext:
-        turned = Feed("turned", view_batch(pseudo_classes(drawn), 2 if pseudo else 1, view), beside=1.0)
+        turned = Feed("turned", view_batch(pseudo_classes(), 2 if pseudo else 1, view), beside=1.0)
         base += Plan((turned,), (Weighted(compared, pseudo, on=("turned",)), Weighted(told, pretext, on=("turned",))))
     base += Plan(trainables=(*((compared,) if contrast or pseudo else ()), *((told,) if pretext else ())))
     alone = Plan((Feed("new", view_batch(instances(drawn), 2, view)),), (Weighted(compared),), trainables=(compared,))

@@ -6,9 +6,9 @@ The numbers are beyond the head's, so only losses that compare rows (`supcon`) c
 which a pretext task may ask for (`rotation`).
 
 Paper:   "A Bag of Tricks for Few-Shot Class-Incremental Learning" Roy et al. 2024. https://arxiv.org/abs/2403.14392
-Needs:   images in column `x`: [rows, channels, side, side], or as many numbers [rows, n] as a square has pixels;
-         classes in column `y`; a model with a head. Views of one row are made of the turned one:
-         `view_batch(pseudo_classes(shuffled()), 2, ...)`.
+Needs:   the rows named by `source`, which are drawn in shuffled passes, with images in column `x`, [rows, channels,
+         side, side], or as many numbers [rows, n] as a square has pixels, and classes in column `y`; a model with a
+         head. Views of one row are made of the turned one: `view_batch(pseudo_classes(), 2, ...)`.
 Differs: which images make a pseudo-class is our choice; turns of 90° keep every pixel. Where a class looks alike when
          it is turned, it is pushed away from itself.
 Tags:    augmentation, representation, image, few-shot
@@ -23,31 +23,31 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Context, Sampler, SamplerRun, Stateful
+from regraft.core.parts import Context, Stateful
 from regraft.core.rows import Rows
 from regraft.numerics.features import head_name
+from regraft.numerics.walk import Walk
 
 
 @dataclass(frozen=True)
 class pseudo_classes:
-    sampler: Sampler
+    source: str = "new"
 
     def begin(self, ctx: Context) -> _PseudoClasses:
-        model = ctx.models["student"]
+        model, rows = ctx.models["student"], ctx.rows(self.source)
         head_name(model, "pseudo_classes")
-        return _PseudoClasses(ctx.begin(self.sampler), model.head.out_features, ctx.rng)  # type: ignore[attr-defined]
+        return _PseudoClasses(rows, model.head.out_features, ctx.rng)  # type: ignore[attr-defined]
 
 
 class _PseudoClasses(Stateful):
-    state = ("dice",)
+    state = ("walk", "dice")
 
-    def __init__(self, inner: SamplerRun, classes: int, dice: torch.Generator) -> None:
-        self.inner, self.classes, self.dice = inner, classes, dice
+    def __init__(self, rows: Rows, classes: int, dice: torch.Generator) -> None:
+        self.rows, self.classes, self.dice = rows, classes, dice
+        self.walk = Walk(rows.count, dice)
 
     def draw(self, count: int) -> Rows:
-        rows = self.inner.draw(count)
-        if not rows:
-            return rows
+        rows = self.rows.take(self.walk.next(count))
         quarter = torch.randint(0, 4, (rows.count,), generator=self.dice)
         return rows.having(x=turned(rows["x"], quarter), y=rows["y"] + quarter * self.classes, quarter=quarter)
 
