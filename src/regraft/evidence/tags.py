@@ -39,6 +39,7 @@ TAGS: Mapping[str, Mapping[str, str]] = {
         "weight regularisation": "holds the weights where they mattered",
         "gradient projection": "turns steps away from what would hurt the past",
         "weight editing": "changes weights without training",
+        "weight averaging": "goes on with a mean of weights",
         "meta-learning": "learns so that what comes next hurts less",
         "parameter isolation": "gives each task tensors of its own",
         "mixture of experts": "gives each task a network of its own, and finds which to ask",
