@@ -15,6 +15,6 @@ from regraft.parts.trainables.lora import lora
 from regraft.recipes.strategy import Strategy, method
 
 
-@method(tune={"strength": (250.0, 2500.0), "M": (0.02, 0.1)})
+@method(tune={"strength": (100.0, 2500.0), "M": (0.02, 0.1)})
 def sefe(*, strength: float = 2500.0, M: float = 0.02, r: int = 8) -> Strategy:
     return Strategy(Plan(penalties=(Weighted(reg_lora(M), strength),), trainables=(lora(r, 2.0 * r),)))
