@@ -20,10 +20,9 @@ from regraft.worlds.small import METHODS, WORLDS, Went, World, home, lived, same
 
 TEXT = "text"
 READERS = (
-    *("a_gem", "backward_transfer", "cumulative", "der_pp", "dynamic_ema", "er", "er_mir"),
-    "gradient_episodic_memory",
-    *("gradient_projection", "hft", "joint", "lt_sft", "lwf", "memory_aware_synapses", "naive", "online_ewc"),
-    "synaptic_intelligence",
+    *("a_gem", "backward_transfer", "cumulative", "der_pp", "dynamic_ema", "er", "er_mir", "ewc_lora"),
+    *("gradient_episodic_memory", "gradient_projection", "hft", "joint", "lt_sft", "lwf", "memory_aware_synapses"),
+    *("naive", "online_ewc", "sefe", "synaptic_intelligence"),
 )
 """Those that can act on text, where nobody tells the domain."""
 CASES = [(name, "") for name in METHODS] + [(name, TEXT) for name in READERS]
@@ -120,7 +119,7 @@ ODD: dict[str, Callable[[Scenario], Scenario]] = {
 @pytest.mark.parametrize(("name", "place"), CASES)
 def test_it_bears_odd_sizes(name: str, place: str, odd: str) -> None:
     world = plain(place, name)[0]
-    stream = World(ODD[odd](world.scenario), world.network)
+    stream = world._replace(scenario=ODD[odd](world.scenario))
     own = lived(small(method_named(name)), stream)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in own.weights.values() if tensor.is_floating_point())
     assert ((own.lived.scores >= 0) & (own.lived.scores <= 1)).all() or own.lived.better == "lower"

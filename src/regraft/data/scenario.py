@@ -25,7 +25,7 @@ class Task:
 
     Attributes:
         train, test: rows, those of `train` with their numbers in column `row`; classes are in column `y`, int64.
-        classes: those that it teaches, ascending, int64; none, if rows have no classes.
+        classes: those that it teaches, ascending, int64: of column `y`, or the tokens that are targets in text.
         asked: when it is tested, the classes to choose among; None: any.
         number: what rows have in their column `task`, where a learner is told of which task they are.
     """
@@ -41,10 +41,19 @@ class Task:
     def of(cls, name: str, train: Rows, test: Rows, asked: Tensor | None = None, number: int | None = None) -> Task:
         if not train or not test:
             raise RegraftError("a task needs rows to learn and rows to be tested on", where=f"task {name!r}")
-        train, classes = train.having(row=torch.arange(train.count)), torch.empty(0, dtype=torch.long)
+        train = train.having(row=torch.arange(train.count))
         if number is not None:
             train, test = (rows.having(task=torch.full((rows.count,), number)) for rows in (train, test))
-        return cls(name, train, test, train["y"].unique() if "y" in train else classes, asked, number)
+        return cls(name, train, test, _classes(train), asked, number)
+
+
+def _classes(rows: Rows) -> Tensor:
+    found = torch.empty(0, dtype=torch.long)
+    if "y" in rows:
+        found = rows["y"].unique()
+    elif "targets" in rows:
+        found = rows["targets"][rows["counts"] > 0].unique()
+    return found
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Scenario:
 
     @property
     def classes(self) -> int:
-        """How many outputs one head needs; 0, if rows have no classes."""
+        """How many outputs one head needs."""
         return max(1 + int(task.classes.max()) if len(task.classes) else 0 for task in self.tasks)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ class World(NamedTuple):
 
     scenario: Scenario
     network: Callable[[], Any]
+    training: Training = TRAINING
 
 
 def images(count: int, seed: int) -> Rows:
@@ -89,7 +91,7 @@ WORLDS = {
     "convolutions": World(classes(told=True), convolutional),
     "binary": World(classes(), binary),
     "transformer": World(classes(), transformer),
-    "text": World(domains(), language_model),
+    "text": World(domains(), language_model, replace(TRAINING, lr=0.02, optimizer="AdamW")),
 }
 """A strategy is tested in the first world that it can act in."""
 
@@ -113,8 +115,8 @@ def lived(strategy: Strategy, world: World, **kw: Any) -> Went:
     """Two passes over each task, and no fewer than two steps."""
     model, steps = world.network(), Steps()
     least = min(task.train.count for task in world.scenario.tasks)
-    epochs = max(2, 2 * TRAINING.batch / least)
-    found = live(model, world.scenario, strategy, TRAINING, epochs=epochs, meter=steps, **kw)
+    epochs = max(2, 2 * world.training.batch / least)
+    found = live(model, world.scenario, strategy, world.training, epochs=epochs, meter=steps, **kw)
     return Went({name: tensor.clone() for name, tensor in model.state().items()}, found, steps.count)
 
 
