@@ -18,6 +18,7 @@ from regraft.models.classifier import Classifier
 from regraft.numerics.fisher import diagonal_fisher
 from regraft.parts.edits.ewc_anchor import ewc_anchor
 from regraft.parts.penalties.ewc import ewc
+from regraft.parts.schedules.linear import linear
 from regraft.parts.trainables.lora import LowRank, lora
 from regraft.recipes.strategy import Stage, Strategy, live, method_named
 
@@ -113,7 +114,8 @@ def test_a_first_task_that_is_known_is_measured_and_not_learned() -> None:
     live(network, tasks, strategy, setting, epochs=2, on_task=keep)
     assert same(after[0], start)
     assert not same(after[1], start)
-    bare = Strategy(after=(Stage(PLAIN + Plan(trainables=(lora(R),)), tasks="later"),), epochs=0.0)
+    learned = PLAIN + Plan(trainables=(lora(R),), lr=linear())
+    bare = Strategy(after=(Stage(learned, tasks="later"),), epochs=0.0)
     off = method_named("ewc_lora")(strength=0.0, r=R, alpha=16.0, known=True)
     ends = []
     for each in (bare, off):

@@ -20,20 +20,22 @@ from regraft.parts.edits.ewc_anchor import ewc_anchor
 from regraft.parts.losses.nll import nll
 from regraft.parts.penalties.ewc import ewc
 from regraft.parts.samplers.shuffled import shuffled
+from regraft.parts.schedules.linear import linear
 from regraft.parts.trainables.lora import lora
 from regraft.recipes.strategy import Stage, Strategy, method
 
 
-@method(tune={"strength": (1.0, 30.0, 1000.0)})
+@method(tune={"strength": (1.0, 1e3, 1e6)})
 def ewc_lora(
     *, strength: float = 1.0, r: int = 8, alpha: float = 32.0, rows: int | None = None, known: bool = False
 ) -> Strategy:
-    """`known`: the first task is what the network was pretrained on, and is measured in place of being learned.
+    """`known`: the first task is what the network was pretrained on, and is measured in place of being learned; the
+    rate of each later task decays to zero, as the authors' does.
 
     `rows`: how many rows F is estimated of; None: all.
     """
     held = Plan(penalties=(Weighted(ewc(rows=rows), 2 * strength),), trainables=(lora(r, alpha),))
     if not known:
         return Strategy(held)
-    learned = Plan((Feed("new", shuffled()),), (Weighted(nll()),)) + held
+    learned = Plan((Feed("new", shuffled()),), (Weighted(nll()),), lr=linear()) + held
     return Strategy(before=(ewc_anchor(rows=rows),), after=(Stage(learned, tasks="later"),), epochs=0.0)
