@@ -62,6 +62,7 @@ MEMORY = {
         "regimes": {"0": {}},
     },
     "gpm": {"0.weight": torch.eye(5, 2).double()},
+    "reg_lora": {"0.weight": torch.arange(35).view(7, 5) % 3 == 0},
     "mean_field": {"0": {"mu": torch.zeros(24).double(), "sigma": torch.ones(24).double()}},
     "credal_set": {"mu": torch.eye(2, 24).double(), "sigma": torch.ones(2, 24).double(), "tasks": [[0], [1]]},
     "gem": {"1": {"x": torch.ones(2, 5).double(), "y": torch.tensor([0, 1])}},
@@ -97,6 +98,7 @@ def of(kind: str) -> list[Any]:
         "refresh": {"delta": 0.01},
         "cuber": {"loss": "nll", "hold": 0.1},
         "gem": {"loss": "nll", "size": 7},
+        "reg_lora": {"M": 0.3},
         "mir": {"memory": {"reservoir": {"size": 7}}, "loss": "nll"},
         "view_batch": {"sampler": "shuffled", "V": 4, "weak": {"augment": {"shift": 0.0, "noise": 0.1}}},
     }

@@ -37,13 +37,13 @@ from regraft.parts.schedules.rewarm import rewarm
 from regraft.recipes.strategy import Strategy, live
 from regraft.worlds import llama
 
+DIGITS, NUMBERS, TRAIN, TEST = 5, 5, 2000, 200
 OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": lambda a, b: (a + b) % DIGITS,
     "take": lambda a, b: (a - b) % DIGITS,
     "times": lambda a, b: (a * b) % DIGITS,
     "most": torch.maximum,
 }
-DIGITS, NUMBERS, TRAIN, TEST = 5, 5, 2000, 200
 WIDTH, DEPTH, BATCH = 48, 2, 32
 BASE_STEPS, BASE_LR = 1000, 5e-3
 STEPS, LR = 150, 2e-3
