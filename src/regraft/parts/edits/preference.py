@@ -11,7 +11,8 @@ c is the alpha-quantile of the density at `draws` points of q_w. Without `w`, al
     apply(preference((0.7, 0.3)), model, {}, lived.memory, seed=0)
 
 writes the head; the same seed gives the same one. A draw of the mixture is a model of one task, chosen at the odds w; a
-draw of the average, and its mean, lie between the tasks.
+draw of the average, and its mean, lie between the tasks. Where tasks label the same rows differently, heads that were
+trained on each task alone and are averaged by w did better on the seeds that settings are chosen on.
 
 Paper:   "IBCL: Zero-shot Model Generation for Task Trade-offs in Continual Learning" Lu et al. 2023.
          https://arxiv.org/abs/2305.14782
