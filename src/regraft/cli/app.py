@@ -328,7 +328,8 @@ def bench_continual(
         typer.Option(help="Strategies, a+b for two together, or Python files that define one; none: all."),
     ] = None,
     ground: Annotated[
-        list[str] | None, typer.Option(help="classes, told, inputs, online, pretrained, images, text; none: the first four.")
+        list[str] | None,
+        typer.Option(help="classes, told, inputs, online, pretrained, images, text; none: the first four."),
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A YAML file that names grounds of your own data.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds to judge on.")] = 5,

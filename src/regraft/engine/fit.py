@@ -428,11 +428,13 @@ class _Run:
         """Fills the gradients with those of the whole step: every loss on the feeds it reads, every penalty once."""
         terms = [(t, s) for t in self.terms if (s := self._value(t.weight))]
         heard = self._fill(self.drawn, terms, listen)
-        if self.penalties:
-            weights = self.processes.weights(self.model)
-            for run, knob in self.penalties:
-                if (strength := self._value(knob)) and (value := run.penalty(weights)).requires_grad:
-                    (strength * value).backward()
+        for run, knob in self.penalties:
+            if not (strength := self._value(knob)):
+                continue
+            # Weights under a parametrisation have a graph of their own, which each backward pass frees.
+            value = run.penalty(self.processes.weights(self.model))
+            if value.requires_grad:
+                (strength * value).backward()
         return self._outcomes(heard, [t for t, _ in terms]) if self.observers and listen else []
 
     def _fill(self, drawn: Drawn, losses: Sequence[tuple[_Term, float]], listen: bool) -> Heard:

@@ -160,5 +160,6 @@ class PerTask:
 def norms_and_head(model: Any, part: str) -> set[str]:
     """Every tensor of normalisation layers, running statistics too, and of the head; `part` is who asks."""
     norms = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-    layers = {name for name, layer in model.module.named_modules() if isinstance(layer, norms)} | {head_name(model, part)}
+    layers = {name for name, layer in model.module.named_modules() if isinstance(layer, norms)}
+    layers.add(head_name(model, part))
     return {name for name in model.state() if name.rpartition(".")[0] in layers}

@@ -1,4 +1,4 @@
-"""Where the parameters of a network lie: what a method needs that puts a parametrisation over every one of them."""
+"""Where the parameters of a network lie, and parametrisations over them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 from torch import nn
 from torch.nn.utils import parametrize
 
-from regraft.core.errors import RegraftError
+from regraft.core.errors import Clash, RegraftError
 
 
 def places(network: nn.Module, names: Collection[str], *, who: str) -> dict[str, tuple[nn.Module, str]]:
@@ -25,6 +25,13 @@ def places(network: nn.Module, names: Collection[str], *, who: str) -> dict[str,
     if odd := sorted(found.keys() ^ set(names)):
         raise RegraftError(f"{who}: the tensor {odd[0]!r} is in two places, or another part is over it", do="Untie it")
     return found
+
+
+def put_over(layer: nn.Module, own: str, change: nn.Module, *, who: str) -> None:
+    """Puts a parametrisation over a tensor of a layer. Two at once cannot be taken off one by one: they clash."""
+    if parametrize.is_parametrized(layer, own):
+        raise Clash(f"{who}: another part is over the {own} of the layer {layer._get_name()}", do="Keep one of the two")
+    parametrize.register_parametrization(layer, own, change)
 
 
 def taken_out(network: nn.Module, kind: type[nn.Module]) -> None:

@@ -98,6 +98,12 @@ class Strategy:
         for when in ("before", "after", "release"):
             if both := next((s for s in getattr(other, when) if s in getattr(self, when)), None):
                 raise Clash(f"both strategies have {both} in `{when}`", do="Keep one")
+        for one, another in ((self, other), (other, self)):
+            if not one.epochs and another.epochs and (another.labels or another.plan != Plan()):
+                raise Clash(
+                    "one strategy trains in stages of its own alone, which the other's plan is not part of",
+                    do="Keep one",
+                )
         joined = {n: getattr(self, n) + getattr(other, n) for n in ("plan", "before", "after", "release")}
         plain = {f.name: f.default for f in fields(self)}
         for name in ("reads", "fresh", "epochs"):

@@ -40,6 +40,7 @@ from regraft.core.parts import Context, Model, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.features import features_of
 from regraft.numerics.per_task import PerTask, norms_and_head
+from regraft.numerics.places import put_over
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class _Convolve(PerTask):
         return found
 
     def put(self, layer: nn.Module, module: nn.Module) -> Callable[[], object]:
-        parametrize.register_parametrization(layer, "weight", module)
+        put_over(layer, "weight", module, who=self.key)
         return lambda: parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
     def plain(self, network: nn.Module) -> Collection[str]:

@@ -40,6 +40,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Model, Slot, Stateful
 from regraft.numerics.dice import of_update
 from regraft.numerics.per_task import PerTask
+from regraft.numerics.places import put_over
 
 MOMENTUM = 0.9
 
@@ -112,7 +113,7 @@ class _DynamicSparse(PerTask, Stateful):
         return {name.removesuffix(".weight"): Masked(mask) for name, mask in self.masks.items()}
 
     def put(self, layer: nn.Module, module: nn.Module) -> Callable[[], object]:
-        parametrize.register_parametrization(layer, "weight", module)
+        put_over(layer, "weight", module, who=self.key)
         return lambda: parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
     @contextmanager

@@ -33,12 +33,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Outcome, Slot, Stateful
 from regraft.core.rows import Rows
-from regraft.numerics.places import places, taken_out
+from regraft.numerics.places import places, put_over, taken_out
 from regraft.numerics.selector import learned_selector, selected
 
 
@@ -137,7 +136,7 @@ class _Experts(Stateful):
         for name, (layer, own) in tensors.items():
             here = getattr(layer, own)
             choice = _Choice({e: w[name].to(here).clone() for e, w in begun.items()}, self.number, self.active)
-            parametrize.register_parametrization(layer, own, choice)
+            put_over(layer, own, choice, who="experts")
             self.held[name] = layer.parametrizations[own]  # type: ignore[index]
 
     def multiplier(self, slot: Slot) -> float:

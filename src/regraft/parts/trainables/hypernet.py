@@ -30,13 +30,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.utils import parametrize
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Model, Slot
 from regraft.core.rows import Rows
 from regraft.numerics.fisher import diagonal_fisher
-from regraft.numerics.places import places, taken_out
+from regraft.numerics.places import places, put_over, taken_out
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class _Run:
         self.maker = maker = self._maker(tensors)
         begin = 0
         for i, (name, (layer, own)) in enumerate(at.items()):
-            parametrize.register_parametrization(layer, own, _Made(maker, begin, owns=i == 0))
+            put_over(layer, own, _Made(maker, begin, owns=i == 0), who="hypernet")
             begin += tensors[name].numel()
         if self.now in self.embeddings:
             model.load(self.left["buffers"].get(str(self.now), {}))

@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
+from regraft.numerics.places import put_over
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class _Lora:
         self.layers: list[nn.Linear] = []
 
     def install(self, model: Model) -> None:
-        linear = {name: layer for name, layer in model.module.named_modules() if isinstance(layer, nn.Linear)}
+        others = {slot.name for slot in model.slots() if slot.kind == "adapter"}
+        layers = {name: layer for name, layer in model.module.named_modules() if isinstance(layer, nn.Linear)}
+        linear = {name: layer for name, layer in layers.items() if f"{name}.weight" not in others}
         roles = self.part.roles
         names = [name for name in linear if name.rpartition(".")[2] in roles] if roles else list(linear)[:-1]
         if not names:
@@ -65,7 +68,7 @@ class _Lora:
         self.layers = [linear[name] for name in names]
         for layer in self.layers:
             low = LowRank(layer.weight, self.part.r, self.part.alpha / self.part.r, self.dice)
-            parametrize.register_parametrization(layer, "weight", low)
+            put_over(layer, "weight", low, who="lora")
 
     def multiplier(self, slot: Slot) -> float:
         return 1.0 if slot.kind == "adapter" else 0.0
