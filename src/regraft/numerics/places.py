@@ -30,7 +30,7 @@ def places(network: nn.Module, names: Collection[str], *, who: str) -> dict[str,
 def put_over(layer: nn.Module, own: str, change: nn.Module, *, who: str) -> None:
     """Puts a parametrisation over a tensor of a layer. Two at once cannot be taken off one by one: they clash."""
     if parametrize.is_parametrized(layer, own):
-        raise Clash(f"{who}: another part is over the {own} of the layer {layer._get_name()}", do="Keep one of the two")
+        raise Clash(f"{who}: another part changes the {own} of the same layer", do="Keep one of the two")
     parametrize.register_parametrization(layer, own, change)
 
 
