@@ -92,11 +92,10 @@ def picture(found: Comparison, ground: str, *, width: int = 900, standalone: boo
     points = []
     for row in rows:
         (x, dx), (y, dy) = row.mean("forgetting"), row.mean("average")
+        first = row.method.split("+")[0]
         size = min(max(row.cost, LEAST_SIZE), MOST_SIZE) if math.isfinite(row.cost) else 1.0
         points.append(
-            Point(
-                row.method, x * scale, y * scale, dx * scale, dy * scale, size, colours.get(row.method, len(FAMILIES))
-            )
+            Point(row.method, x * scale, y * scale, dx * scale, dy * scale, size, colours.get(first, len(FAMILIES)))
         )
     return scatter(
         points,

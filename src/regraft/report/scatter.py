@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 from regraft.core.errors import RegraftError
-from regraft.report.draw import COLOURS, STYLE, Axis, Scale, cut, foot, px, text_width
+from regraft.report.draw import COLOURS, STYLE, Axis, Scale, foot, px, text_width
 
 _LINE, _HEAD, _FOOT = 14, 26, 40
 _AREA = 60.0
+_NEAR = 14
+"""How far a name may stand from its point, in steps of 4 px."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def scatter(
     name: str = "scatter",
     standalone: bool = False,
 ) -> str:
-    """Points with their names beside them, moved apart where they would overlap.
+    """Points with their names beside them; in a crowd the first points are named, the others when they are pointed at.
 
     Raises RegraftError where there is nothing to draw.
     """
@@ -50,7 +53,7 @@ def scatter(
         for axis, values in ((x, [p.x for p in points]), (y, [p.y for p in points]))
     )
     left = 10 + max(text_width(label) for _, label in down.ticks())
-    right = width - 14 - max(text_width(cut(p.name)) for p in points)
+    right = width - 14
     across, down = across.between(left, right), down.between(_HEAD + height, _HEAD)
     parts = [f'<text x="0" y="12">{escape(y.label)}</text>']
     for value, label in down.ticks(height // 50):
@@ -58,7 +61,7 @@ def scatter(
         parts.append(f'<path class="grid" d="M{px(left)} {at}H{px(right)}"/>')
         parts.append(f'<text x="{px(left - 6)}" y="{at}" dy="4" text-anchor="end">{label}</text>')
     parts += [_point(p, across, down) for p in points]
-    parts += _names(points, across, down)
+    parts += _names(points, across, down, _Box(left, width, _HEAD, _HEAD + height))
     parts.append(foot(x, across, _HEAD + height))
     style = f"<style>{STYLE}</style>" if standalone else ""
     total = _HEAD + height + _FOOT
@@ -89,22 +92,47 @@ def _bar(middle: float, half: float, scale: Scale, way: str, at: float) -> str:
     return f'<path class="bar" d="M{px(start[0])} {px(start[1])}{way}{px(b)}"/>'
 
 
-def _names(points: Sequence[Point], across: Scale, down: Scale) -> list[str]:
-    """Each name right of its point, as near to it as those that stand there already allow."""
-    taken: list[tuple[float, float, float]] = []
-    parts = []
-    for p in sorted(points, key=lambda p: (down(p.y), across(p.x))):
-        start, wanted = across(p.x) + _radius(p) + 4, down(p.y) + 4
-        end = start + text_width(p.name)
-        steps = (0, *(sign * k for k in range(1, 60) for sign in (1, -1)))
-        place = next(
-            wanted + step * 4
-            for step in steps
-            if all(b < start or end < a or abs(wanted + step * 4 - at) >= _LINE - 2 for a, b, at in taken)
+class _Box(NamedTuple):
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def meets(self, other: _Box) -> bool:
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
-        taken.append((start, end, place))
-        line = f'<path class="lead" d="M{px(across(p.x))} {px(down(p.y))}L{px(start - 2)} {px(place - 4)}"/>'
-        lead = line if abs(place - wanted) > _LINE else ""
-        label = f'<text class="label" x="{px(start)}" y="{px(place)}">{escape(p.name)}</text>'
+
+    def within(self, other: _Box) -> bool:
+        return (
+            other.left <= self.left
+            and self.right <= other.right
+            and other.top <= self.top
+            and self.bottom <= other.bottom
+        )
+
+
+def _names(points: Sequence[Point], across: Scale, down: Scale, frame: _Box) -> list[str]:
+    """Each name beside its point, as near to it as the names before it and all points allow; none where none fits."""
+    taken = [_Box(x - 3, x + 3, y - 3, y + 3) for p in points for x, y in [(across(p.x), down(p.y))]]
+    parts = []
+    for p in points:
+        x, y, gap, long = across(p.x), down(p.y), _radius(p) + 4, 1.1 * text_width(p.name)  # bold
+        rows = [0, *(sign * k for k in range(1, _NEAR) for sign in (-1, 1))]
+        starts = [start for out in (gap, 3 * gap) for start in (x + out, x - out - long)]
+        places = [
+            _Box(start, start + long, y + 4 * row - _LINE / 2, y + 4 * row + _LINE / 2)
+            for row in rows
+            for start in starts
+        ]
+        free = (b for b in places if b.within(frame) and not any(map(b.meets, taken)))
+        box = next(free, None)
+        if box is None:
+            continue
+        taken.append(box)
+        near, middle = box.left - 2 if box.left > x else box.right + 2, (box.top + box.bottom) / 2
+        line = f'<path class="lead" d="M{px(x)} {px(y)}L{px(near)} {px(middle)}"/>'
+        lead = line if math.hypot(near - x, middle - y) > 1.5 * gap else ""
+        label = f'<text class="label" x="{px(box.left)}" y="{px(middle + 4)}">{escape(p.name)}</text>'
         parts.append(f'<g class="s{p.colour % COLOURS}">{lead}{label}</g>')
     return parts
