@@ -67,7 +67,7 @@ def test_own_data_and_an_own_method(run: Any, tmp_path: Path, monkeypatch: pytes
     command = ("bench", "continual", "--recipe", "bench.yaml", "--seeds", "3", "--settings", "2", "--out", "found")
     out, _ = run(*command)
     assert "shop: judged.csv: 2 tasks, 3 epochs" in out
-    assert "clr cannot act here: reprogram: rows must say in column 'task'" in out
+    assert "clr is left out: reprogram: rows must say in column 'task'" in out
     found = json.loads((tmp_path / "found" / "results.json").read_text())
     assert {row["method"] for row in found["rows"]["shop"]} == {"naive", "er", "clr", str(Path("mine.py"))}
     assert [row["setting"][0] for row in found["rows"]["by store"]] == [[]] * 4, "nothing was tuned there"

@@ -53,7 +53,7 @@ def test_losses_are_better_when_lower() -> None:
 def test_a_comparison_comes_back_from_its_json_and_is_shown() -> None:
     again = read(json.loads(json.dumps(WHOLE.to_json(), allow_nan=False)))
     assert again.to_json() == WHOLE.to_json()
-    assert "`clr` cannot act here: no convolution." in markdown(again)
+    assert "`clr` is left out: no convolution." in markdown(again)
     assert "<svg" in page(again)
     assert ">er<" in picture(again, "g")
     assert ">clr<" not in picture(again, "g")

@@ -120,4 +120,4 @@ def _show(found: Comparison) -> None:
                 table.add_row(*cells(row))
         out.print(table)
         for row in refused:
-            out.print(f"{row.method} cannot act here: {row.refused}", style="dim")
+            out.print(f"{row.method} is left out: {row.refused}", style="dim")

@@ -244,7 +244,9 @@ def compare(
         for name in names:
             value, setting = kept[place, name]
             its = [found[Trial(place, name, True, seed, setting)] for seed in seeds]
-            refused = next((f.refused for f in its if f.refused), "")
+            failed = [f.refused for f in its if f.refused]
+            often = f" (on {len(failed)} of {len(its)} seeds)" if len(failed) < len(its) else ""
+            refused = f"{failed[0]}{often}" if failed else ""
             cost = statistics.median(f.seconds / p.seconds for f, p in zip(its, plain, strict=True))
             made.append(Row(name, setting, abs(value) if math.isfinite(value) else None, tuple(its), cost, refused))
         rows[place] = tuple(sorted(made, key=_rank, reverse=True))

@@ -79,7 +79,7 @@ def markdown(found: Comparison) -> str:
         rows = found.rows[ground]
         lines += [f"| {' | '.join(cells(row))} |" for row in rows if not row.refused]
         blocks += [f"## {ground}", says[:1].upper() + says[1:] + ".", "\n".join(lines)]
-        blocks += [f"`{row.method}` cannot act here: {row.refused}." for row in rows if row.refused]
+        blocks += [f"`{row.method}` is left out: {row.refused}." for row in rows if row.refused]
     return "\n\n".join(blocks) + "\n"
 
 
