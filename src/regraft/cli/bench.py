@@ -93,17 +93,19 @@ class _Progress:
 
     def __init__(self) -> None:
         self.began = self.said = time.monotonic()
-        self.first = 0
+        self.known: int | None = None
 
     def __call__(self, done: int, total: int, trial: Trial) -> None:
         now = time.monotonic()
+        if self.known is None:
+            self.known = done - 1
         if done == total or now - self.said > 10:
             self.said = now
             phase = "judging" if trial.judged else "tuning"
-            left = (now - self.began) / max(1, done - self.first) * (total - done)
+            left = (now - self.began) / max(1, done - self.known) * (total - done)
             err.print(f"{phase}: {done} of {total} runs, about {span(left)} left", style="dim")
         if done == total:
-            self.began, self.first = now, 0
+            self.began, self.known = now, None
 
 
 def _show(found: Comparison) -> None:
