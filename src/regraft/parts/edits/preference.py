@@ -17,8 +17,6 @@ trained on each task alone and are averaged by w did better on the seeds that se
 Paper:   "IBCL: Zero-shot Model Generation for Task Trade-offs in Continual Learning" Lu et al. 2023.
          https://arxiv.org/abs/2305.14782
 Needs:   in memory what the edit `credal_set` leaves.
-Claim:   a head written for a preference is more accurate, each task counted by it, than one that is fine-tuned; of the
-         three the mean is the best.
 Differs: the mixture is the paper's; the average is the authors' code, which draws evenly between two quantiles of each
          weight, at 0.495 and 0.505 for alpha = 0.01: that is almost the mean, which is ours to name.
 Tags:    variational, exemplar-free, weight editing

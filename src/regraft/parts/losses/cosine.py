@@ -8,8 +8,6 @@ new classes is kept. Answers are the ordinary logits.
 
 Paper:   "UER: A Heuristic Bias Addressing Approach for Online Continual Learning" Lin et al. 2023.
          https://arxiv.org/abs/2309.04081
-Claim:   when every row comes once and the memory is small, on new rows it makes replay more accurate than the ordinary
-         cross-entropy does, and it is no less accurate than on both.
 Needs:   a model with a linear layer as its head; its bias is left alone.
 Tags:    class-incremental, online
 """
