@@ -13,7 +13,8 @@ Claim:   the whole stack is more accurate after the last task than a frozen enco
          classes of the first task.
 Differs: the paper's second version has these six tricks. Its first counts eight, of which we could establish no more
          than these; a larger encoder is a choice of network. Of the six we know the purpose and not the exact losses:
-         how they act together, and magnitude as what a subnetwork is chosen by, are ours.
+         how they act together, and magnitude as what a subnetwork is chosen by, are ours. The claim is on digits: on
+         curves, tried first, frozen means were near 0.9 already, and the tricks added a point or less.
 Tags:    few-shot, representation, prototypes, augmentation, exemplar-free, image, class-incremental
 """
 

@@ -9,7 +9,8 @@ Claim:   a task's vector and a language's, learned apart, answer the task in tha
 Needs:   `ticket` in memory, which the trainable of that name leaves. A vector is called `name`; none: the number of the
          task, where the rows named `source` say it, or else how many vectors there are.
 Leaves:  `sparse_vectors`: by name and tensor, the places and the values of phi.
-Differs: the head's change is a vector too, of all its entries; the authors store the head whole.
+Differs: the head's change is a vector too, of all its entries; the authors store the head whole. The claim's
+         languages share 4 words in 20 of each tag; where they share 2, two seeds gained 2 and 14 points.
 Tags:    sparse, composable, exemplar-free
 """
 
