@@ -428,13 +428,12 @@ class _Run:
         """Fills the gradients with those of the whole step: every loss on the feeds it reads, every penalty once."""
         terms = [(t, s) for t in self.terms if (s := self._value(t.weight))]
         heard = self._fill(self.drawn, terms, listen)
-        for run, knob in self.penalties:
-            if not (strength := self._value(knob)):
-                continue
-            # Weights under a parametrisation have a graph of their own, which each backward pass frees.
-            value = run.penalty(self.processes.weights(self.model))
-            if value.requires_grad:
-                (strength * value).backward()
+        penalties = [(run, strength) for run, knob in self.penalties if (strength := self._value(knob))]
+        weights = self.processes.weights(self.model) if penalties else {}
+        for left, (run, strength) in zip(reversed(range(len(penalties))), penalties, strict=True):
+            if (value := run.penalty(weights)).requires_grad:
+                # Weights under a parametrisation have a graph of their own, which all penalties share.
+                (strength * value).backward(retain_graph=left > 0)
         return self._outcomes(heard, [t for t, _ in terms]) if self.observers and listen else []
 
     def _fill(self, drawn: Drawn, losses: Sequence[tuple[_Term, float]], listen: bool) -> Heard:
