@@ -5,6 +5,7 @@ Between updates it is in memory, and the network is the plain one.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from regraft.core.parts import Context, Model, Slot
 from regraft.numerics.features import head_name
 
 
-class BesideHead:
+class BesideHead(ABC):
     """A trainable at work that puts in such a module. A method says which, and what is done with what it gives.
 
     Where the plan does not have the part among its trainables, there is none: `beside` gives the features themselves.
@@ -30,9 +31,9 @@ class BesideHead:
         self.dice = ctx.rng
         self.module: nn.Module | None = None
 
+    @abstractmethod
     def make(self, width: int) -> nn.Module:
         """The module as it begins, for features of this width."""
-        raise NotImplementedError
 
     def beside(self, features: Tensor) -> Tensor:
         """What the module gives for the features."""

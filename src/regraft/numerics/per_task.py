@@ -1,26 +1,29 @@
 """A network that all tasks of a stream share, and tensors that every task has for itself.
 
-The first update moves the whole network; later ones move only what their task owns: modules that were put in beside
-layers, and tensors of the network itself. Between updates the network is as the first one left it, bit for bit, and
-what the tasks own is in memory: no update can change what an earlier task answers.
+The first update moves the whole network; later ones move only what their task owns: modules that were put over weights
+or beside layers, and tensors of the network itself. Between updates the network is as the first one left it, bit for
+bit, and what the tasks own is in memory: no update can change what an earlier task answers.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
 from regraft.core.rows import Rows
 from regraft.numerics.features import head_name
+from regraft.numerics.places import put_over
 
 
-class PerTask:
+class PerTask(ABC):
     """A trainable at work whose tensors every task has for itself. A method says which, and what the modules do.
 
     `tasks`: what each task owns, by name. `now`: the task that is learned, as the rows named `source` say, or else the
@@ -48,32 +51,18 @@ class PerTask:
 
     # --- what a method says
 
+    @abstractmethod
     def modules(self, network: nn.Module, task: int) -> Mapping[str, nn.Module]:
         """The modules to put in for a task, each by the name of its layer, as it begins with them when it is new."""
-        raise NotImplementedError
 
-    def beside(self, layer: Any, module: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        """What the layer gives in place of `output`."""
-        raise NotImplementedError
-
-    def put(self, layer: nn.Module, module: nn.Module) -> Callable[[], object]:
-        """Puts a module in, here beside its layer; what takes it out again."""
-        layer.add_module(self.key, module)
-
-        def hook(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            return self.beside(layer, getattr(layer, self.key), inputs, output)
-
-        handle = layer.register_forward_hook(hook)
-
-        def take_out() -> None:
-            handle.remove()
-            delattr(layer, self.key)
-
-        return take_out
-
+    @abstractmethod
     def plain(self, network: nn.Module) -> Collection[str]:
         """The tensors of the network that every task has for itself."""
-        raise NotImplementedError
+
+    def put(self, layer: nn.Module, module: nn.Module) -> Callable[[], object]:
+        """Puts a module in, here over the weight of its layer; what takes it out again."""
+        put_over(layer, "weight", module, who=self.key)
+        return lambda: parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
     def which(self, rows: Rows) -> Tensor:
         """Of which task each row is, int64 [rows], where the rows do not say."""

@@ -8,6 +8,7 @@ learned of one task is found again by its keys, so nobody needs to say the task.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Chosen(NamedTuple):
     shares: Tensor
 
 
-class Pooled:
+class Pooled(ABC):
     """A trainable at work, and the loss that pulls the keys to the queries that chose them.
 
     A method defines `choose`, `near`, and `fill`, which puts its keys in by `put`, with entries in the same module or
@@ -53,17 +54,17 @@ class Pooled:
 
     # --- what a method says
 
+    @abstractmethod
     def fill(self, network: nn.Module) -> None:
         """Puts in the pool as it begins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def choose(self, q: Tensor) -> Chosen:
         """What rows of these queries, [rows, width], have."""
-        raise NotImplementedError
 
+    @abstractmethod
     def near(self, q: Tensor) -> Tensor:
         """How near queries are to the keys that they choose, [rows]."""
-        raise NotImplementedError
 
     # --- for its use
 

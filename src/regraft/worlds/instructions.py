@@ -30,20 +30,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.data.scenario import Scenario, Task
-from regraft.engine.bits import one_thread
-from regraft.engine.fit import Meter, fit
+from regraft.engine.fit import Meter
 from regraft.engine.training import Training
 from regraft.models.causal import CausalLM
-from regraft.parts.losses.nll import nll
-from regraft.parts.samplers.shuffled import shuffled
-from regraft.parts.schedules.rewarm import rewarm
 from regraft.parts.transforms.answer_styles import answer_styles
-from regraft.recipes.strategy import Strategy, live
+from regraft.recipes.strategy import Strategy
 from regraft.worlds import llama
 from regraft.worlds.offline import context
+from regraft.worlds.taught import scores, taught
 
 FORMS = ("word", "check", "choose", "tell", "explain")
 KINDS = {
@@ -148,24 +144,13 @@ def lived(
     strategy: Strategy, meter: Meter | None, seed: int, *, X: float = 0.0, steps: int = STEPS, lr: float = LR
 ) -> tuple[CausalLM, dict[str, NDArray[np.float64]]]:
     """The base after all families, and each score [families + 1, families], before the first and after each."""
-    model, tasks = base(seed), scenario(seed, X=X)
-    found = [[scored(model, task.test) for task in tasks.tasks]]
+    model = base(seed)
     training = Training(steps=1, batch=BATCH, lr=lr, seed=seed, log_every=steps)
-    with one_thread():
-        live(
-            model,
-            tasks,
-            strategy,
-            training,
-            epochs=steps * BATCH / tasks.tasks[0].train.count,
-            meter=meter,
-            on_task=lambda *_: found.append([scored(model, task.test) for task in tasks.tasks]),
-        )
-    return model, {name: np.array([[test[name] for test in version] for version in found]) for name in found[0][0]}
+    return model, scores(model, scenario(seed, X=X), strategy, training, scored, steps=steps, meter=meter)
 
 
 def base(seed: int) -> CausalLM:
-    """A copy of the model that knows the forms; what its training costs is counted for no arm."""
+    """A copy of the model that knows the forms."""
     return copy.deepcopy(_base(seed))
 
 
@@ -179,12 +164,8 @@ def _base(seed: int) -> CausalLM:
         Fact(kind, name, dice.choice(OTHER_KINDS[kind])) for of in KINDS for name in names[of] for kind in OTHER_KINDS
     ]
     said += [SAY[form](fact, dice) for fact in seen for form in FORMS]
-    rows = _rows(said)
     model = llama.llama(_tokenizer(), width=WIDTH, depth=DEPTH, context=CONTEXT, seed=seed)
-    plan = Plan((Feed("base", shuffled("base")),), (Weighted(nll()),), lr=rewarm(floor=0.0))
-    with one_thread():
-        fit(model, plan, {"base": rows}, Training(BASE_STEPS, BATCH, BASE_LR, seed=seed, log_every=BASE_STEPS))
-    return model
+    return taught(model, _rows(said), Training(BASE_STEPS, BATCH, BASE_LR, seed=seed, log_every=BASE_STEPS))
 
 
 @cache

@@ -24,18 +24,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.data.scenario import Scenario, Task
-from regraft.engine.bits import one_thread
-from regraft.engine.fit import Meter, fit
+from regraft.engine.fit import Meter
 from regraft.engine.training import Training
 from regraft.models.causal import CausalLM
-from regraft.parts.losses.nll import nll
-from regraft.parts.samplers.shuffled import shuffled
-from regraft.parts.schedules.rewarm import rewarm
-from regraft.recipes.strategy import Strategy, live
+from regraft.recipes.strategy import Strategy
 from regraft.worlds import llama
+from regraft.worlds.taught import scores, taught
 
 DIGITS, NUMBERS, TRAIN, TEST = 5, 5, 2000, 200
 OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -70,31 +66,15 @@ def scored(model: CausalLM, rows: Rows) -> dict[str, float]:
 
 def lived(strategy: Strategy, meter: Meter | None, seed: int) -> dict[str, NDArray[np.float64]]:
     """Both scores [operations + 1, operations], before the first and after each."""
-    model, tasks = copy.deepcopy(base(seed)), scenario(seed)
-    found = [[scored(model, task.test) for task in tasks.tasks]]
     training = Training(steps=1, batch=BATCH, lr=LR, seed=seed, log_every=STEPS)
-    with one_thread():
-        live(
-            model,
-            tasks,
-            strategy,
-            training,
-            epochs=STEPS * BATCH / TRAIN,
-            meter=meter,
-            on_task=lambda *_: found.append([scored(model, task.test) for task in tasks.tasks]),
-        )
-    return {name: np.array([[test[name] for test in version] for version in found]) for name in found[0][0]}
+    return scores(copy.deepcopy(base(seed)), scenario(seed), strategy, training, scored, steps=STEPS, meter=meter)
 
 
 @cache
 def base(seed: int) -> CausalLM:
-    """What its training costs is counted for no arm."""
     model = llama.llama(_tokenizer(), width=WIDTH, depth=DEPTH, context=2 * NUMBERS + 2, seed=seed)
     rows = Rows.join(_split(name, seed)[0] for name in OPERATIONS)
-    plan = Plan((Feed("base", shuffled("base")),), (Weighted(nll()),), lr=rewarm(floor=0.0))
-    with one_thread():
-        fit(model, plan, {"base": rows}, Training(BASE_STEPS, BATCH, BASE_LR, seed=seed, log_every=BASE_STEPS))
-    return model
+    return taught(model, rows, Training(BASE_STEPS, BATCH, BASE_LR, seed=seed, log_every=BASE_STEPS))
 
 
 @cache

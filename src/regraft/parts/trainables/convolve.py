@@ -26,7 +26,7 @@ Tags:    parameter isolation, exemplar-free, class-incremental, task-incremental
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,7 +40,6 @@ from regraft.core.parts import Context, Model, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.features import features_of
 from regraft.numerics.per_task import PerTask, norms_and_head
-from regraft.numerics.places import put_over
 
 
 @dataclass(frozen=True)
@@ -138,10 +137,6 @@ class _Convolve(PerTask):
         module.load_state_dict({n.removeprefix(inside): t for n, t in self.tasks[task].items() if n.startswith(inside)})
         found: Tensor = module(W)
         return found
-
-    def put(self, layer: nn.Module, module: nn.Module) -> Callable[[], object]:
-        put_over(layer, "weight", module, who=self.key)
-        return lambda: parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
     def plain(self, network: nn.Module) -> Collection[str]:
         return norms_and_head(self.model, self.key)

@@ -27,20 +27,18 @@ Tags:    parameter isolation, sparse, exemplar-free, task-incremental
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Model, Slot, Stateful
 from regraft.numerics.dice import of_update
 from regraft.numerics.per_task import PerTask
-from regraft.numerics.places import put_over
 
 MOMENTUM = 0.9
 
@@ -111,10 +109,6 @@ class _DynamicSparse(PerTask, Stateful):
 
     def modules(self, network: nn.Module, task: int) -> Mapping[str, nn.Module]:
         return {name.removesuffix(".weight"): Masked(mask) for name, mask in self.masks.items()}
-
-    def put(self, layer: nn.Module, module: nn.Module) -> Callable[[], object]:
-        put_over(layer, "weight", module, who=self.key)
-        return lambda: parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
     @contextmanager
     def _as(self, task: int) -> Iterator[None]:

@@ -15,11 +15,10 @@ Tags:    parameter isolation, exemplar-free, task-incremental
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context
@@ -68,9 +67,15 @@ class _Reprogram(PerTask):
         nn.init.dirac_(depthwise.weight, groups=channels)
         return depthwise
 
-    def beside(self, layer: Any, module: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        filtered: Tensor = module(output)
-        return filtered
+    def put(self, layer: nn.Module, module: nn.Module) -> Callable[[], object]:
+        layer.add_module(self.key, module)
+        handle = layer.register_forward_hook(lambda layer, _, output: getattr(layer, self.key)(output))
+
+        def take_out() -> None:
+            handle.remove()
+            delattr(layer, self.key)
+
+        return take_out
 
     def plain(self, network: nn.Module) -> Collection[str]:
         return norms_and_head(self.model, self.key)
