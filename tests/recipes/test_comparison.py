@@ -13,9 +13,10 @@ from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
 from regraft.data.scenario import Scenario, split_classes
 from regraft.engine.training import Training
+from regraft.evidence.compared import Found
 from regraft.models.classifier import Classifier
 from regraft.recipes import comparison
-from regraft.recipes.comparison import Found, Ground, Trial, attempt, compare, settings
+from regraft.recipes.comparison import Ground, Trial, attempt, compare, settings
 from regraft.recipes.strategy import method_named
 
 

@@ -6,9 +6,9 @@ import json
 import math
 from typing import Any
 
-from regraft.recipes.comparison import Comparison, Found, Row, Setting
-from regraft.report.choosing import Case, choose, read
-from regraft.report.methods import cells, markdown, page, picture
+from regraft.evidence.compared import Comparison, Found, Row, Setting, cells, read
+from regraft.report.choosing import Case, choose
+from regraft.report.methods import markdown, page, picture
 
 KEEPS, KEEPS_NOT = Case("a", "g", True), Case("b", "g", False)
 TAGS = {"er": {"replay"}, "ewc": {"exemplar-free"}, "joint": {"upper bound"}, "lwf": {"exemplar-free"}}
@@ -33,18 +33,18 @@ WHOLE = comparison(
 
 
 def test_upper_bounds_are_no_choice_and_the_cheapest_of_what_is_alike_is_named() -> None:
-    choice = choose(WHOLE, KEEPS, TAGS)
+    choice = choose(WHOLE.rows, KEEPS, TAGS)
     assert choice is not None
     assert (choice.best.method, [r.method for r in choice.as_good], choice.cheapest.method) == ("er", ["ewc"], "ewc")
-    without = choose(WHOLE, KEEPS_NOT, TAGS)
+    without = choose(WHOLE.rows, KEEPS_NOT, TAGS)
     assert without is not None
     assert (without.best.method, without.as_good) == ("ewc", ())
-    assert choose(WHOLE, Case("c", "elsewhere", True), TAGS) is None
+    assert choose(WHOLE.rows, Case("c", "elsewhere", True), TAGS) is None
 
 
 def test_losses_are_better_when_lower() -> None:
     found = comparison(row("er", [3.0, 3.1, 3.0], 2.0, "lower"), row("ewc", [5.0, 5.2, 5.1], 1.0, "lower"))
-    choice = choose(found, KEEPS, TAGS)
+    choice = choose(found.rows, KEEPS, TAGS)
     assert choice is not None
     assert choice.cheapest.method == "er"
     assert cells(found.rows["g"][0])[1] == "3.033 ± 0.143"

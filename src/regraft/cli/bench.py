@@ -15,7 +15,8 @@ from regraft.cli.tables import plain_table
 from regraft.core.errors import RegraftError, nearest
 
 if TYPE_CHECKING:
-    from regraft.recipes.comparison import Comparison, Ground, Trial
+    from regraft.evidence.compared import Comparison
+    from regraft.recipes.comparison import Ground, Trial
 
 USUAL = ("classes", "told", "inputs", "online")
 
@@ -109,7 +110,7 @@ class _Progress:
 
 
 def _show(found: Comparison) -> None:
-    from regraft.report.methods import COLUMNS, cells
+    from regraft.evidence.compared import COLUMNS, cells
 
     for ground, says in found.grounds.items():
         out.print(f"\n{ground}: {says}\n")

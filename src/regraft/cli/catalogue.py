@@ -41,7 +41,8 @@ def _card(facts: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(facts, indent=1, ensure_ascii=False))
         return
     out.print(f"{facts['name']} ({facts['kind']}): {facts['headline']}\n")
-    out.print("\n".join(f"    {line}" for line in facts["formula"].splitlines()) + "\n")
+    if facts["formula"]:
+        out.print("\n".join(f"    {line}" for line in facts["formula"].splitlines()) + "\n")
     for paper in facts["papers"]:
         out.print(f"paper     {paper['title']}  {paper['url']}")
     for field in ("claim", "needs", "leaves", "differs"):
@@ -50,9 +51,13 @@ def _card(facts: dict[str, Any], as_json: bool) -> None:
     for knob in facts["knobs"]:
         out.print(f"knob      {knob['name']}: {knob['type']} = {knob['default']}")
     out.print(f"standing  {facts['standing']}")
-    measured = facts["measured"] or {}
-    if not measured:
-        return
+    if facts["measured"]:
+        _measured(facts["measured"])
+    if facts["kind"] == "strategy":
+        _compared(facts["name"])
+
+
+def _measured(measured: dict[str, Any]) -> None:
     out.print(f"\n{measured['says']}\n{measured['setting']}; seeds {', '.join(map(str, measured['seeds']))}\n")
     table = plain_table("score", "better", "than", "by", "asked", "verdict")
     for test in measured["tests"]:
@@ -63,6 +68,19 @@ def _card(facts: dict[str, Any], as_json: bool) -> None:
     table = plain_table("arm", *scores)
     for arm, found in measured["scores"].items():
         table.add_row(arm, *(f"{fmean(found[s]):.4g}" if s in found else "" for s in scores))
+    out.print(table)
+
+
+def _compared(name: str) -> None:
+    from regraft.evidence.compared import cells, stood
+
+    if not (grounds := stood(name)):
+        return
+    out.print("\nagainst plain training; cost: time, plain training's 1\n")
+    table = plain_table("ground", "average", "plain", "forgetting", "plain", "cost", "kept")
+    for ground, _, row, plain in grounds:
+        (_, average, forgetting, cost, kept, _), bare = cells(row), cells(plain)
+        table.add_row(ground, average, bare[1], forgetting, bare[2], cost, kept)
     out.print(table)
 
 

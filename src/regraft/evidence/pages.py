@@ -19,6 +19,7 @@ from typing import Any
 
 from regraft.core.errors import RegraftError
 from regraft.evidence.cards import OURS, Card, cards
+from regraft.evidence.compared import Stood, cells, stood
 from regraft.evidence.tags import SURVEYS, TAGS
 
 _MADE = "<!-- Made by `python -m regraft.evidence.pages`: edit the method's docstring, not this page. -->\n"
@@ -138,7 +139,19 @@ def _method(card: Card) -> str:
         blocks += (
             ["The code has changed since: these figures are of the code before."] if card.standing == "stale" else []
         )
+    if card.kind == "strategy" and (grounds := stood(card.name)):
+        blocks += ["## Compared", *_compared(grounds)]
     return _page(blocks)
+
+
+def _compared(grounds: Sequence[Stood]) -> list[str]:
+    rows = []
+    for ground, what, row, plain in grounds:
+        (_, average, forgetting, cost, kept, setting), bare = cells(row), cells(plain)
+        rows.append((f"{ground}: {what}", average, bare[1], forgetting, bare[2], cost, kept, setting))
+    head = ("Ground", "Average", "Plain", "Forgetting", "Plain", "Cost", "Kept", "Setting")
+    says = "Against plain training, on the grounds of the [comparison](../comparison.md); cost: time, plain training 1."
+    return [says, _table(head, [tuple(map(_escaped, cells)) for cells in rows])]
 
 
 def _measured(record: Mapping[str, Any]) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +59,7 @@ def in_processes(
         with one_thread():
             yield from ((item, work(item)) for item in items)
         return
-    pool = ProcessPoolExecutor(min(jobs, len(items)), get_context("spawn"), _one_thread)
+    pool = ProcessPoolExecutor(min(jobs, len(items)), get_context("spawn"), _begin)
     try:
         futures = {pool.submit(work, item): item for item in items}
         for future in as_completed(futures):
@@ -68,7 +70,15 @@ def in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _begin() -> None:
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)

@@ -17,8 +17,8 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -27,9 +27,9 @@ from regraft.core.parts import Model
 from regraft.data.scenario import Scenario
 from regraft.engine.bits import one_thread
 from regraft.engine.training import Training
+from regraft.evidence.compared import BASELINE, Comparison, Found, Row, Setting
 from regraft.recipes.strategy import Method, live, method_named
 
-BASELINE = "naive"
 WIDEST_LR = 3.0
 """A random setting's learning rate is the ground's, times a factor between 1 / WIDEST_LR and WIDEST_LR."""
 
@@ -53,13 +53,6 @@ class Ground:
     memory: int
 
 
-class Setting(NamedTuple):
-    """Knobs of a method, and a factor on the ground's learning rate."""
-
-    knobs: tuple[tuple[str, Any], ...] = ()
-    lr: float = 1.0
-
-
 class Trial(NamedTuple):
     """One run: a method with a setting on one stream of a ground."""
 
@@ -68,26 +61,6 @@ class Trial(NamedTuple):
     judged: bool
     seed: int
     setting: Setting
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a trial came to.
-
-    Attributes:
-        average, forgetting: after the last task, as `Lived.measures` says them; `better`: which averages are.
-        seconds: of one process on one thread.
-        kept: bytes that the method left in memory beside the network.
-        refused: why the method cannot act here; then nothing else is said.
-    """
-
-    average: float = math.nan
-    forgetting: float = math.nan
-    better: Literal["higher", "lower"] = "higher"
-    seconds: float = math.nan
-    updates: int = 0
-    kept: int = 0
-    refused: str = ""
 
 
 class _Counter:
@@ -134,59 +107,6 @@ def settings(method: Method, count: int) -> list[Setting]:
     dice.shuffle(grid)
     others = itertools.islice(itertools.cycle(grid), count - 1)
     return [Setting(), *(Setting(knobs, float(f"{WIDEST_LR ** dice.uniform(-1, 1):.3g}")) for knobs in others)]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method on one ground.
-
-    Attributes:
-        setting: the one that was kept. `tuned`: its average on the tuning streams, none where nothing was tuned.
-        found: of the judged streams, by seed.
-        cost: the median over seeds of its seconds, as a multiple of plain training's on the same stream.
-        refused: why it cannot act here; then nothing is measured.
-    """
-
-    method: str
-    setting: Setting
-    tuned: float | None
-    found: tuple[Found, ...]
-    cost: float
-    refused: str = ""
-
-    def mean(self, of: Literal["average", "forgetting", "kept"]) -> tuple[float, float]:
-        """The mean over seeds and half its 95% interval (t); the half is not a number with one seed."""
-        from scipy.special import stdtrit
-
-        values = [getattr(f, of) for f in self.found]
-        if len(values) < 2:
-            return values[0], math.nan
-        reach = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
-        return statistics.fmean(values), reach
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` found: by ground, a row for every method, the best average first, what cannot act last."""
-
-    grounds: Mapping[str, str]
-    rows: Mapping[str, tuple[Row, ...]]
-    seeds: tuple[int, ...]
-    tuning_seeds: tuple[int, ...]
-    configurations: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; None where there is no number."""
-        found: dict[str, Any] = _plain(asdict(self))
-        return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 Runner: TypeAlias = Callable[[Sequence[Trial]], Iterable[tuple[Trial, Found]]]

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
+from regraft.evidence.compared import Found
 from regraft.evidence.running import Notes, in_processes
-from regraft.recipes.comparison import Found, Ground, Trial, attempt
+from regraft.recipes.comparison import Ground, Trial, attempt
 
 
 @dataclass(frozen=True)

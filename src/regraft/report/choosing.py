@@ -3,8 +3,8 @@
     python -m regraft.report.choosing            write docs/comparison.md, choosing.md, pairs.md and the figures
     python -m regraft.report.choosing --check    exit 1, naming each page that differs
 
-The comparison is `evidence/records/_continual.json`, the `results.json` of `regraft bench continual`; the pairs are
-`_pairs.json` beside it, of `python -m regraft.worlds.pairs`.
+The comparison is `evidence/records/_continual.json`; the pairs are `_pairs.json` beside it, of
+`python -m regraft.worlds.pairs`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import math
 import re
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from regraft.evidence.cards import OURS, cards
+from regraft.evidence.cards import cards
+from regraft.evidence.compared import RECORDS, Comparison, Found, Row, cells, measured
 from regraft.evidence.pages import keep_up
-from regraft.recipes.comparison import Comparison, Found, Row, Setting
-from regraft.report.methods import cells, markdown, picture
+from regraft.report.methods import markdown, picture
 
-RECORDS = OURS.root / "evidence" / "records"
 UPPER_BOUND, EXEMPLAR_FREE = "upper bound", "exemplar-free"
 MADE = "<!-- Made by `python -m regraft.report.choosing` from figures and tags: not written by hand. -->\n\n"
 
@@ -60,14 +59,14 @@ class Choice(NamedTuple):
     cheapest: Row
 
 
-def choose(found: Comparison, case: Case, tags: Mapping[str, set[str]]) -> Choice | None:
-    """What the figures say for a case; None where no method acts.
+def choose(rows: Mapping[str, Sequence[Row]], case: Case, tags: Mapping[str, set[str]]) -> Choice | None:
+    """What the figures of grounds say for a case; None where no method acts.
 
     Two methods are alike if the 95% interval (paired t over seeds) of the difference of their averages includes 0.
     """
     allowed = [
         row
-        for row in found.rows.get(case.ground, ())
+        for row in rows.get(case.ground, ())
         if not row.refused
         and all(UPPER_BOUND not in tags.get(name, set()) for name in row.method.split("+"))
         and (case.keeps_rows or all(EXEMPLAR_FREE in tags.get(name, set()) for name in row.method.split("+")))
@@ -94,8 +93,8 @@ def _sign(best: Found, other: Found) -> int:
     return 1 if (best.average > other.average) == (best.better == "higher") else -1
 
 
-def choosing(found: Comparison) -> str:
-    """The page that chooses."""
+def choosing(rows: Mapping[str, Sequence[Row]]) -> str:
+    """The page that chooses, of the rows of every ground."""
     tags = {card.name: set(card.tags) for card in cards()}
     lines = [
         "# Which method for my case",
@@ -108,7 +107,7 @@ def choosing(found: Comparison) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for case in CASES:
-        choice = choose(found, case, tags)
+        choice = choose(rows, case, tags)
         if choice is None:
             continue
         best, cheapest = cells(choice.best), cells(choice.cheapest)
@@ -118,7 +117,7 @@ def choosing(found: Comparison) -> str:
         )
     lines += ["", "## What cannot be told from the best", ""]
     for case in CASES:
-        choice = choose(found, case, tags)
+        choice = choose(rows, case, tags)
         if choice is not None:
             alike = ", ".join(f"{_link(row)} ({row.cost:.1f}×)" for row in choice.as_good) or "none"
             lines.append(f"- {case.says}: {_link(choice.best)} ({choice.best.cost:.1f}×); {alike}.")
@@ -169,52 +168,21 @@ def _link(row: Row) -> str:
     return " + ".join(f"[`{name}`](methods/{name}.md)" for name in row.method.split("+"))
 
 
-def pages(found: Comparison) -> dict[str, str]:
+def pages(comparisons: Sequence[Comparison]) -> dict[str, str]:
     """The pages and figures by their path below docs/."""
-    figures = "\n".join(f"![Methods on {ground}](comparison-{ground}.svg)\n" for ground in found.grounds)
-    text = f"{MADE}# Methods for streams, compared\n\n{figures}\n{markdown(found)}"
-    drawn = {f"comparison-{ground}.svg": picture(found, ground, standalone=True) + "\n" for ground in found.grounds}
-    return {"comparison.md": text, "choosing.md": choosing(found), **drawn}
-
-
-def read(said: Mapping[str, Any]) -> Comparison:
-    """A comparison from its JSON."""
-    rows = {
-        ground: tuple(
-            Row(
-                row["method"],
-                Setting(tuple((name, _tupled(value)) for name, value in row["setting"][0]), row["setting"][1]),
-                row["tuned"],
-                tuple(Found(**_numbers(found)) for found in row["found"]),
-                math.nan if row["cost"] is None else row["cost"],
-                row["refused"],
-            )
-            for row in of
-        )
-        for ground, of in said["rows"].items()
+    tables = "\n".join(markdown(found, figure="![Methods on {0}](comparison-{0}.svg)") for found in comparisons)
+    text = f"{MADE}# Methods for streams, compared\n\n{tables}"
+    drawn = {
+        f"comparison-{g}.svg": picture(found, g, standalone=True) + "\n" for found in comparisons for g in found.rows
     }
-    return Comparison(said["grounds"], rows, tuple(said["seeds"]), tuple(said["tuning_seeds"]), said["configurations"])
-
-
-def _numbers(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in said.items()}
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(map(_tupled, value)) if isinstance(value, list) else value
+    rows = {ground: rows for found in comparisons for ground, rows in found.rows.items()}
+    return {"comparison.md": text, "choosing.md": choosing(rows), **drawn}
 
 
 def every() -> dict[str, str]:
     """The pages of all that was measured."""
-    made: dict[str, Callable[[Any], dict[str, str]]] = {
-        "continual": lambda said: pages(read(said)),
-        "pairs": lambda said: {"pairs.md": pairs(said)},
-    }
-    texts: dict[str, str] = {}
-    for name, make in made.items():
-        if (record := RECORDS / f"_{name}.json").is_file():
-            texts |= make(json.loads(record.read_text(encoding="utf-8")))
-    return texts
+    said = json.loads((RECORDS / "_pairs.json").read_text(encoding="utf-8"))
+    return {**pages(measured()), "pairs.md": pairs(said)}
 
 
 if __name__ == "__main__":

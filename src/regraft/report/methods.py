@@ -11,11 +11,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from regraft.evidence.cards import cards
-from regraft.recipes.comparison import Comparison, Row
+from regraft.evidence.compared import COLUMNS, Comparison, cells
 from regraft.report.draw import STYLE, Axis
 from regraft.report.scatter import Point, scatter
 
-COLUMNS = ("method", "average", "forgetting", "cost", "kept", "setting")
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "replay": ("replay",),
     "distillation": ("distillation",),
@@ -24,35 +23,6 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 """What a point's colour says; a method belongs to the first family that one of its tags names, else to none."""
 LEAST_SIZE, MOST_SIZE = 0.6, 12.0
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """A row of the table, as COLUMNS names it."""
-    scale, digits = (100, 1) if row.found[0].better == "higher" else (1, 3)
-    average, forgetting = (_with_reach(*row.mean(of), scale, digits) for of in ("average", "forgetting"))
-    knobs = [
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.setting.knobs
-    ]
-    knobs += [f"lr×{row.setting.lr:.2g}"] if row.setting.lr != 1 else []
-    return (
-        row.method,
-        average,
-        forgetting,
-        f"{row.cost:.2f}×",
-        _kept(row.mean("kept")[0]),
-        " ".join(knobs) or "defaults",
-    )
-
-
-def _with_reach(mean: float, reach: float, scale: float, digits: int) -> str:
-    if not math.isfinite(mean):
-        return ""
-    half = f" ± {reach * scale:.{digits}f}" if math.isfinite(reach) else ""
-    return f"{mean * scale:.{digits}f}{half}"
-
-
-def _kept(size: float) -> str:
-    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
 
 
 def said(found: Comparison) -> str:
@@ -71,14 +41,16 @@ def said(found: Comparison) -> str:
     )
 
 
-def markdown(found: Comparison) -> str:
-    """The tables, in Markdown."""
+def markdown(found: Comparison, *, figure: str = "") -> str:
+    """The tables, in Markdown; with each the link to its `figure`, which names the ground as {0}."""
     blocks = [said(found)]
     for ground, says in found.grounds.items():
         lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
         rows = found.rows[ground]
         lines += [f"| {' | '.join(cells(row))} |" for row in rows if not row.refused]
-        blocks += [f"## {ground}", says[:1].upper() + says[1:] + ".", "\n".join(lines)]
+        blocks += [f"## {ground}", says[:1].upper() + says[1:] + "."]
+        blocks += [figure.format(ground)] if figure else []
+        blocks += ["\n".join(lines)]
         blocks += [f"`{row.method}` is left out: {row.refused}." for row in rows if row.refused]
     return "\n\n".join(blocks) + "\n"
 
