@@ -103,6 +103,17 @@ class Model(Protocol):
         ...
 
 
+class Headed(Model, Protocol):
+    """A model that answers by a linear layer, from the features that this layer reads: `Out.features`."""
+
+    @property
+    def head_name(self) -> str: ...
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, weight [classes, width]."""
+        ...
+
+
 class View:
     """One model reading one batch. Every output is computed once, however many losses ask for it."""
 
@@ -121,6 +132,13 @@ class View:
     @property
     def targets(self) -> Tensor:
         return self.out.targets
+
+    @property
+    def features(self) -> Tensor:
+        """What the last layer reads, [rows, width]."""
+        if self.out.features is None:
+            raise RegraftError("the model gives no features: it has no head, a linear layer that reads them")
+        return self.out.features
 
     @cached_property
     def log_probs(self) -> Tensor:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.parts import Context, Model, Slot
+from regraft.numerics.dice import seeded
 from regraft.numerics.features import head_name
+from regraft.numerics.tensors import on_cpu
 
 
 class BesideHead(ABC):
@@ -44,8 +46,7 @@ class BesideHead(ABC):
 
     def install(self, model: Model) -> None:
         layer: Any = model.module.get_submodule(self.head)
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=self.dice)))
+        with seeded(int(torch.randint(2**62, (1,), generator=self.dice))):
             module = self.make(layer.in_features).to(layer.weight)
         if self.left:
             module.load_state_dict(dict(self.left))
@@ -58,7 +59,7 @@ class BesideHead(ABC):
     def leave(self) -> Mapping[str, Any]:
         if self.module is None:
             return {}
-        return {self.key: {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}}
+        return {self.key: on_cpu(self.module.state_dict())}
 
     def fold(self, model: Model) -> None:
         delattr(model.module.get_submodule(self.head), self.key)

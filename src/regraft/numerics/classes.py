@@ -1,4 +1,4 @@
-"""What an update has of its rows: the classes that it brings, those that it lacks, the rows that are held out."""
+"""What an update has of its rows: its task, the classes that it brings or lacks, the rows that are held out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,20 @@ def old_and_new(ctx: Context, source: str = "new") -> tuple[Tensor, Tensor]:
     rows = ctx.data.get(source)
     new = torch.as_tensor(values(rows, "y") if rows else [], dtype=torch.long).cpu().unique()
     return known[~torch.isin(known, new)], new
+
+
+def task_of(ctx: Context, source: str, who: str) -> int | None:
+    """The task that the rows named `source` are of; None where there are no such rows, or they do not say it.
+
+    Raises RegraftError for rows of several tasks; `who` is who asks.
+    """
+    rows = ctx.data.get(source)
+    if rows is None or "task" not in rows:
+        return None
+    said = torch.as_tensor(values(rows, "task")).unique().tolist()
+    if len(said) != 1:
+        raise RegraftError(f"{who}: the rows {source!r} are of the tasks {said}, not of one")
+    return int(said[0])
 
 
 def taken_by(ctx: Context, held: Sampler | None, part: str) -> Tensor:

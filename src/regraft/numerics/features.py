@@ -5,36 +5,48 @@ n_c    mu_c = 1/n_c sum_r phi_r    Sigma_c = 1/(n_c - 1) sum_r (phi_r - mu_c)(ph
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
+from regraft.core.parts import Headed, Model, View
 from regraft.core.rows import Rows
+from regraft.numerics.evaluating import evaluating
 
 CHUNK_ROWS = 512
 
 
-def head_name(model: Any, part: str) -> str:
-    """The name of the model's last layer; `part` is who asks."""
+def head_if_any(model: Model) -> str | None:
+    """The name of the model's last layer, where it has one that answers from features."""
     name: str | None = getattr(model, "head_name", None)
-    if name is None:
-        raise RegraftError(f"{part}: the model has no head, a linear layer that answers from features")
     return name
 
 
+def headed(model: Model, part: str) -> Headed:
+    """The model, or an error where it has no head; `part` is who asks."""
+    if head_if_any(model) is None:
+        raise RegraftError(f"{part}: the model has no head, a linear layer that answers from features")
+    return cast(Headed, model)
+
+
+def head_name(model: Model, part: str) -> str:
+    """The name of the model's last layer; `part` is who asks."""
+    return headed(model, part).head_name
+
+
 @torch.no_grad()
-def features_of(model: Any, rows: Rows, part: str) -> tuple[Tensor, Tensor]:
+def features_of(model: Model, rows: Rows, part: str) -> tuple[Tensor, Tensor]:
     """What the head reads of the rows, [rows, width], and their classes, [rows]; in evaluation mode, on the CPU."""
-    head_name(model, part)
-    training = model.module.training
-    model.module.eval()
-    try:
-        read = [model.read(chunk.to(model.device)) for chunk in rows.chunks(CHUNK_ROWS)]
-    finally:
-        model.module.train(training)
-    return torch.cat([out.features for out in read]).cpu(), torch.cat([out.targets for out in read]).cpu()
+    headed(model, part)
+    phi, y = [], []
+    with evaluating(model):
+        for chunk in rows.chunks(CHUNK_ROWS):
+            view = View(model, chunk.to(model.device), {})
+            phi.append(view.features.cpu())
+            y.append(view.targets.cpu())
+    return torch.cat(phi), torch.cat(y)
 
 
 class Moments(NamedTuple):

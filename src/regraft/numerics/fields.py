@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regraft.numerics.dice import seeded
+
 
 class FieldLinear(nn.Linear):
     """A linear layer whose `weight` is theta. It draws in training; in evaluation it answers with the weights' signs.
@@ -58,8 +60,7 @@ def _log_cosh(a: Tensor) -> Tensor:
 
 def perceptron(*widths: int, seed: int, beta: float = 1.0, answers: Literal["sign", "mean"] = "sign") -> nn.Sequential:
     """Field layers of the given widths, inputs first, with ReLU between them."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             layers += [FieldLinear(inputs, outputs, beta=beta, answers=answers), nn.ReLU()]

@@ -22,6 +22,7 @@ from torch import nn
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Model
+from regraft.numerics.features import head_if_any
 
 Level: TypeAlias = Literal["category", "layer", "model"]
 Rest: TypeAlias = Literal["embeddings", "norms", "head"]
@@ -78,7 +79,7 @@ def _owners(model: Model) -> dict[str, str]:
     layers = list(model.module.named_modules())
     embedded = {id(p) for _, m in layers if isinstance(m, nn.Embedding) for p in m.parameters()}
     linear = [name for name, m in layers if isinstance(m, nn.Linear)]
-    head = getattr(model, "head_name", None) or next(reversed(linear), None)
+    head = head_if_any(model) or next(reversed(linear), None)
     headed = set() if head is None else {id(p) for p in model.module.get_submodule(head).parameters()}
     found: dict[str, str] = {}
     for slot in model.slots():

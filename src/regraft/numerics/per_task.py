@@ -12,15 +12,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
 from regraft.core.rows import Rows
+from regraft.numerics.choice import by_group
+from regraft.numerics.classes import task_of
 from regraft.numerics.features import head_name
 from regraft.numerics.places import put_over
+from regraft.numerics.tensors import on_cpu
 
 
 class PerTask(ABC):
@@ -37,12 +39,8 @@ class PerTask(ABC):
         self.ctx, self.model = ctx, ctx.models["student"]
         left = ctx.memory.get(self.key, {"tasks": {}, "anchor": None})
         self.tasks: dict[int, dict[str, Tensor]] = {int(task): own for task, own in left["tasks"].items()}
-        self.now, self.anchor = len(self.tasks), left["anchor"]
-        if source in ctx.data and "task" in ctx.data[source]:
-            said = torch.as_tensor(ctx.data[source]["task"]).unique().tolist()
-            if len(said) != 1:
-                raise RegraftError(f"{self.key}: the rows {source!r} are of the tasks {said}, not of one")
-            self.now = said[0]
+        said = task_of(ctx, source, self.key)
+        self.now, self.anchor = len(self.tasks) if said is None else said, left["anchor"]
         self.whole = self.anchor is None  # whether this update moves the whole network
         if self.anchor is None and source in ctx.data:
             self.anchor = self.now
@@ -94,14 +92,7 @@ class PerTask(ABC):
         if not self.tasks:
             return self.model.read(rows).logits
         task = rows["task"] if "task" in rows else self.which(rows)
-        logits: Tensor | None = None
-        for number in task.unique().tolist():
-            at = (task == number).nonzero().flatten()
-            found = self.logits(rows.take(at.cpu()), number)
-            logits = found.new_zeros(rows.count, *found.shape[1:]) if logits is None else logits
-            logits[at] = found
-        assert logits is not None, "there are rows"
-        return logits
+        return by_group(rows, task, self.logits)
 
     def logits(self, rows: Rows, task: int) -> Tensor:
         """What the network answers as that task."""
@@ -143,10 +134,10 @@ class PerTask(ABC):
 
     def _values(self, names: Collection[str]) -> dict[str, Tensor]:
         state = self.model.state()
-        return {name: state[name].detach().cpu().clone() for name in sorted(names)}
+        return on_cpu({name: state[name] for name in sorted(names)})
 
 
-def norms_and_head(model: Any, part: str) -> set[str]:
+def norms_and_head(model: Model, part: str) -> set[str]:
     """Every tensor of normalisation layers, running statistics too, and of the head; `part` is who asks."""
     norms = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
     layers = {name for name, layer in model.module.named_modules() if isinstance(layer, norms)}

@@ -9,7 +9,7 @@ learned of one task is found again by its keys, so nobody needs to say the task.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot, View
 from regraft.core.rows import Rows
+from regraft.numerics.evaluating import evaluating
 from regraft.numerics.features import head_name
+from regraft.numerics.tensors import buffers, on_cpu
 
 
 class Chosen(NamedTuple):
@@ -105,6 +107,12 @@ class Pooled(ABC):
 
         self._taken_out.append(layer.register_forward_hook(hook).remove)
 
+    def low_rank(self, layer: nn.Linear, entries: int, r: int, scale: float) -> None:
+        """The layer gives what `LowRankPool` adds, too."""
+        added = LowRankPool(layer, entries, r, scale, self.ctx.rng)
+        self.put(added, layer)
+        self.behind(layer, lambda x, output, chosen: output + added(x, chosen))
+
     def layer(self, name: str) -> nn.Module:
         try:
             return self.model.module.get_submodule(name)
@@ -115,13 +123,11 @@ class Pooled(ABC):
     def query(self, x: Tensor) -> Tensor:
         """q of inputs, [rows, width]. The same tensor is asked for once."""
         if self._asked is None or self._asked[0] is not x:
-            network = self.model.module
-            training, self._alone = network.training, True
-            network.eval()
+            self._alone = True
             try:
-                network(x)
+                with evaluating(self.model):
+                    self.model.module(x)
             finally:
-                network.train(training)
                 self._alone = False
             assert self._seen is not None, "the layer was read"
             q = self._seen if self._seen.dim() == 2 else self._seen.flatten(1, -2).mean(1)
@@ -132,8 +138,7 @@ class Pooled(ABC):
 
     def install(self, model: Model) -> None:
         network, bare = model.module, model.state()
-        parameters = {slot.name for slot in model.slots()}
-        self._statistics = {name: tensor.clone() for name, tensor in bare.items() if name not in parameters}
+        self._statistics = buffers(model)
         self._listen(network)
         self.fill(network)
         self.own = model.state().keys() - bare.keys()
@@ -161,7 +166,7 @@ class Pooled(ABC):
 
     def leave(self) -> Mapping[str, Any]:
         state = self.model.state()
-        return {self.key: {name: state[name].detach().cpu().clone() for name in sorted(self.own)}}
+        return {self.key: on_cpu({name: state[name] for name in sorted(self.own)})}
 
     def fold(self, model: Model) -> None:
         while self._taken_out:
@@ -217,15 +222,3 @@ class LowRankPool(nn.Module):
         low = torch.einsum("rpi,rnki->rnpk", x.flatten(1, -2) if x.dim() > 2 else x[:, None], A)
         added = torch.einsum("rnpk,rnok,rn->rpo", low, B, self.scale * chosen.shares)
         return added.view(*x.shape[:-1], -1)
-
-
-def linear_layers(network: nn.Module, roles: Collection[str], part: str) -> dict[str, nn.Linear]:
-    """The linear layers whose name ends in one of the roles."""
-    found = {
-        name: layer
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear) and name.rpartition(".")[2] in roles
-    }
-    if not found:
-        raise RegraftError(f"{part}: no linear layer is called {' or '.join(roles)}")
-    return found

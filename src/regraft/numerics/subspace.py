@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model
 from regraft.core.rows import Rows
+from regraft.numerics.evaluating import evaluating
+from regraft.numerics.features import head_if_any
 
 CHUNK_ROWS = 64
 READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -39,7 +41,7 @@ def steady(model: Model, part: str) -> None:
 
 def of_one_task(ctx: Context, source: str) -> set[str]:
     """The tensors that a task does not share: those of the head, where rows say of which task they are."""
-    head = getattr(ctx.models["student"], "head_name", None)
+    head = head_if_any(ctx.models["student"])
     told = source in ctx.data and "task" in ctx.data[source]
     return {f"{head}.weight", f"{head}.bias"} if told and head is not None else set()
 
@@ -66,13 +68,11 @@ def inputs(model: Model, rows: Rows) -> dict[str, Tensor]:
         for layer in layers
         if id(layer.weight) in names and id(layer.weight) not in others
     ]
-    training = model.module.training
-    model.module.eval()
     try:
-        for chunk in rows.chunks(CHUNK_ROWS):
-            model.read(chunk.to(model.device))
+        with evaluating(model):
+            for chunk in rows.chunks(CHUNK_ROWS):
+                model.read(chunk.to(model.device))
     finally:
-        model.module.train(training)
         for hook in hooks:
             hook.remove()
     return dict(total)

@@ -40,6 +40,7 @@ from regraft.core.parts import Context, Model, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.features import features_of
 from regraft.numerics.per_task import PerTask, norms_and_head
+from regraft.numerics.places import linear_layers
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,11 @@ class _Convolve(PerTask):
     def modules(self, network: nn.Module, task: int) -> Mapping[str, nn.Module]:
         parent, heads = self.parents[task], self.part.heads
         found: dict[str, nn.Module] = {}
-        for name, layer in network.named_modules():
-            if isinstance(layer, nn.Linear) and name.rpartition(".")[2] in self.part.roles:
-                if layer.out_features % heads:
-                    raise RegraftError(
-                        f"convolve: {name} gives {layer.out_features} numbers, not {heads} heads of them"
-                    )
-                W = None if parent == self.anchor else self._weight(name, layer, parent)
-                found[name] = Convolved(heads, self.part.kernel, W, self.ctx.rng)
-        if not found:
-            raise RegraftError(f"convolve: no linear layer is called {' or '.join(self.part.roles)}")
+        for name, layer in linear_layers(network, self.part.roles, who="convolve").items():
+            if layer.out_features % heads:
+                raise RegraftError(f"convolve: {name} gives {layer.out_features} numbers, not {heads} heads of them")
+            W = None if parent == self.anchor else self._weight(name, layer, parent)
+            found[name] = Convolved(heads, self.part.kernel, W, self.ctx.rng)
         return found
 
     @torch.no_grad()

@@ -38,7 +38,9 @@ from torch import Tensor, nn
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Model, Slot, Stateful
 from regraft.numerics.dice import of_update
+from regraft.numerics.features import head_if_any
 from regraft.numerics.per_task import PerTask
+from regraft.numerics.tensors import largest
 
 MOMENTUM = 0.9
 
@@ -98,7 +100,7 @@ class _DynamicSparse(PerTask, Stateful):
 
     def layers(self, network: nn.Module) -> dict[str, nn.Module]:
         """What is masked, by the names of the weights: linear and convolutional layers, but not the head."""
-        head = getattr(self.model, "head_name", None)
+        head = head_if_any(self.model)
         kinds = nn.Linear | nn.Conv1d | nn.Conv2d
         own = {slot.name for slot in self.model.slots() if slot.kind == "base"}
         found = {f"{n}.weight": m for n, m in network.named_modules() if isinstance(m, kinds) and n != head}
@@ -139,7 +141,7 @@ class _DynamicSparse(PerTask, Stateful):
         shapes = {name: w.shape for name, w in weights.items()}
         dense = densities(shapes, self.part.density, self.part.init)
         return {
-            name: _largest(torch.rand(shape, generator=self.dice), max(1, round(dense[name] * shape.numel())))
+            name: largest(torch.rand(shape, generator=self.dice), max(1, round(dense[name] * shape.numel())))
             for name, shape in shapes.items()
         }
 
@@ -183,8 +185,8 @@ class _DynamicSparse(PerTask, Stateful):
         value = self._worth(name, grads)
         if not count or value is None:
             return
-        kept = _largest(w.abs().masked_fill(~mask, -1.0), active - count)
-        grown = _largest(value.to(w).masked_fill(kept, -1.0), count)
+        kept = largest(w.abs().masked_fill(~mask, -1.0), active - count)
+        grown = largest(value.to(w).masked_fill(kept, -1.0), count)
         w[grown & ~mask & ~used] = 0.0
         self.masks[name] = kept | grown
         self.fired[name] = self.fired[name] | grown
@@ -226,10 +228,3 @@ def densities(shapes: Mapping[str, torch.Size], density: float, init: Literal["u
         if not over:
             return {**dict.fromkeys(whole, 1.0), **{name: epsilon * raw for name, raw in rest.items()}}
         whole.add(max(over, key=lambda name: rest[name]))
-
-
-def _largest(values: Tensor, count: int) -> Tensor:
-    """The places of the `count` largest values."""
-    found = torch.zeros(values.numel(), dtype=torch.bool, device=values.device)
-    found[values.flatten().topk(count).indices] = True
-    return found.view(values.shape)

@@ -37,8 +37,11 @@ from torch.nn import functional as F
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Outcome, Slot, Stateful
 from regraft.core.rows import Rows
+from regraft.numerics.choice import by_group
+from regraft.numerics.evaluating import evaluating
 from regraft.numerics.places import places, put_over, taken_out
 from regraft.numerics.selector import learned_selector, selected
+from regraft.numerics.tensors import on_cpu
 
 
 @dataclass(frozen=True)
@@ -154,22 +157,20 @@ class _Experts(Stateful):
             return
         state = self.model.state()
         new = self.buffers.pop(str(e))
-        self.buffers[str(self.number)] = {name: state[name].detach().cpu().clone() for name in new}
+        self.buffers[str(self.number)] = on_cpu({name: state[name] for name in new})
         self.model.load(new)
         self.number = e
 
     @contextmanager
     def _as(self, e: int) -> Iterator[None]:
         """An expert in evaluation mode, for a while."""
-        now, training = self.number, self.model.module.training
+        now = self.number
         self._turn_to(e)
-        self.model.module.eval()
         try:
-            with torch.no_grad():
+            with evaluating(self.model), torch.no_grad():
                 yield
         finally:
             self._turn_to(now)
-            self.model.module.train(training)
 
     # --- which expert
 
@@ -242,18 +243,16 @@ class _Experts(Stateful):
     def answer(self, rows: Rows) -> Tensor:
         if not self.selector:
             return self._said(rows)
-        chosen = selected(self.selector, rows["x"])
-        logits: Tensor | None = None
         state = {name: tensor.detach().clone() for name, tensor in self.model.state().items()}
-        for e in chosen.unique().tolist():
-            at = (chosen == e).nonzero().flatten()
+
+        def as_expert(rows: Rows, e: int) -> Tensor:
             self.model.load(self.weights.get(e, state))
-            found = self._said(rows.take(at.cpu()))
-            self.model.load(state)
-            logits = found.new_zeros(rows.count, *found.shape[1:]) if logits is None else logits
-            logits[at] = found
-        assert logits is not None, "there are rows"
-        return logits
+            try:
+                return self._said(rows)
+            finally:
+                self.model.load(state)
+
+        return by_group(rows, selected(self.selector, rows["x"]), as_expert)
 
     def _said(self, rows: Rows) -> Tensor:
         logits = self.model.read(rows).logits
@@ -283,7 +282,7 @@ class _Experts(Stateful):
 
     def _weights(self, e: int) -> dict[str, Tensor]:
         """Every tensor of an expert that is not active."""
-        own = {name: held[0].of(e, held.original).detach().cpu().clone() for name, held in self.held.items()}
+        own = on_cpu({name: held[0].of(e, held.original) for name, held in self.held.items()})
         return own | self.buffers[str(e)]
 
 

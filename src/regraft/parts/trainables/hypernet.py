@@ -34,8 +34,12 @@ from torch.func import functional_call
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Model, Slot
 from regraft.core.rows import Rows
+from regraft.numerics.choice import by_group
+from regraft.numerics.classes import task_of
+from regraft.numerics.dice import seeded
 from regraft.numerics.fisher import diagonal_fisher
 from regraft.numerics.places import places, put_over, taken_out
+from regraft.numerics.tensors import buffers, on_cpu
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,11 @@ class _Run:
         self.embeddings: dict[int, Tensor] = {int(t): e for t, e in self.left.get("embeddings", {}).items()}
         self.now = -1
         if part.source in ctx.data:
-            rows = ctx.data[part.source]
-            said = torch.as_tensor(rows["task"]).unique().tolist() if "task" in rows else []
-            if len(said) != 1:
+            if (said := task_of(ctx, part.source, "hypernet")) is None:
                 raise RegraftError(
                     f"hypernet: the rows {part.source!r} must say in column 'task' of which one they are"
                 )
-            self.now = said[0]
+            self.now = said
         self.before: dict[int, Tensor] = {}  # theta* of the other tasks
         self._hooks: list[Any] = []
 
@@ -155,8 +157,7 @@ class _Run:
         """H as earlier updates left it, or as it begins."""
         part, like = self.part, next(iter(tensors.values()))
         sizes = torch.tensor([t.numel() for t in tensors.values()])
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=self.ctx.rng)))
+        with seeded(int(torch.randint(2**62, (), generator=self.ctx.rng))):
             H, e = Chunks(part, int(sizes.sum())), torch.randn(part.embedding)
         H, e = H.to(like), self.embeddings.get(self.now, e).to(like)
         if self.left:
@@ -219,12 +220,10 @@ class _Run:
     def leave(self) -> Mapping[str, Any]:
         now = str(self.now)
         self.fold(self.model)  # what is left is of the network that was made
-        parameters = {slot.name for slot in self.model.slots()}
-        buffers = {n: t.cpu().clone() for n, t in self.model.state().items() if n not in parameters}
         left = {
-            "phi": {name: p.detach().cpu().clone() for name, p in self.maker.H.state_dict().items()},
-            "embeddings": {**self.left.get("embeddings", {}), now: self.maker.e.detach().cpu().clone()},
-            "buffers": {**self.left.get("buffers", {}), now: buffers},
+            "phi": on_cpu(self.maker.H.state_dict()),
+            "embeddings": {**self.left.get("embeddings", {}), **on_cpu({now: self.maker.e})},
+            "buffers": {**self.left.get("buffers", {}), now: on_cpu(buffers(self.model))},
             "moments": self.moments,
         }
         if self.part.weighted:
@@ -242,15 +241,11 @@ class _Run:
     def answer(self, rows: Rows) -> Tensor:
         if "task" not in rows:
             raise RegraftError("hypernet: rows must say in column 'task' of which task they are")
-        logits: Tensor | None = None
-        for t in rows["task"].unique().tolist():
-            at = (rows["task"] == t).nonzero().flatten()
-            with self._as(t):
-                found = self.model.read(rows.take(at.cpu())).logits
-            logits = found.new_zeros(rows.count, *found.shape[1:]) if logits is None else logits
-            logits[at] = found
-        assert logits is not None, "there are rows"
-        return logits
+        return by_group(rows, rows["task"], self._logits)
+
+    def _logits(self, rows: Rows, t: int) -> Tensor:
+        with self._as(t):
+            return self.model.read(rows).logits
 
     @contextmanager
     def _as(self, t: int) -> Iterator[None]:

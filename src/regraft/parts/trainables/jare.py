@@ -31,7 +31,8 @@ from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Slot, Stateful
-from regraft.numerics.pool import Chosen, LowRankPool, Pooled, linear_layers
+from regraft.numerics.places import linear_layers
+from regraft.numerics.pool import Chosen, Pooled
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,14 @@ class _Jare(Pooled, Stateful):
         elif kept is None:
             raise RegraftError("jare: no keys were learned", do="Learn them first, in a stage with phase='keys'")
         self.entries = before
-        layers = linear_layers(network, part.roles, self.key)
+        layers = linear_layers(network, part.roles, who=self.key)
         width = self.width if kept is None else kept[0].numel()
         if width % part.groups:
             raise RegraftError(f"jare: queries of {width} numbers cannot be cut into {part.groups} groups")
         self.pool = Keys(self.entries, part.groups, width, dice)
         self.put(self.pool)
         for layer in layers.values():
-            added = LowRankPool(layer, self.entries, part.r, 1.0, dice)
-            self.put(added, layer)
-            self.behind(layer, lambda x, output, chosen, added=added: output + added(x, chosen))  # type: ignore[misc]
+            self.low_rank(layer, self.entries, part.r, 1.0)
         state = self.model.state()
         self.left = {name: torch.cat([old, state[name][len(old) :].cpu()]) for name, old in self.left.items()}
 

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Slot
-from regraft.numerics.pool import Chosen, LowRankPool, Pooled, cosines, linear_layers, new_keys
+from regraft.numerics.places import linear_layers
+from regraft.numerics.pool import Chosen, Pooled, cosines, new_keys
 
 RARE = 1e-6
 """An entry that was never chosen counts as if it had been chosen so often."""
@@ -74,14 +75,12 @@ class _ModulationPool(Pooled):
 
     def fill(self, network: nn.Module) -> None:
         part = self.part
-        layers = linear_layers(network, part.roles, self.key)
+        layers = linear_layers(network, part.roles, who=self.key)
         kept = self.kept("keys")
         self.pool = Keys(part.size, self.width if kept is None else kept.shape[1], self.ctx.rng)
         self.put(self.pool)
         for layer in layers.values():
-            added = LowRankPool(layer, part.size, part.r, part.alpha / part.r, self.ctx.rng)
-            self.put(added, layer)
-            self.behind(layer, lambda x, output, chosen, added=added: output + added(x, chosen))  # type: ignore[misc]
+            self.low_rank(layer, part.size, part.r, part.alpha / part.r)
 
     def choose(self, q: Tensor) -> Chosen:
         entries = self._nearest(q)

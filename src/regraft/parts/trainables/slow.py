@@ -20,6 +20,7 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
 from regraft.numerics.features import head_name
+from regraft.numerics.tensors import buffers
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class _Slow:
 
     def install(self, model: Model) -> None:
         if self.factor == 0:
-            slots = {slot.name for slot in model.slots()}
-            self.kept = {name: tensor.clone() for name, tensor in model.state().items() if name not in slots}
+            self.kept = buffers(model)
 
     def multiplier(self, slot: Slot) -> float:
         return 1.0 if slot.name.startswith(self.head) else self.factor

@@ -21,12 +21,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
 from regraft.numerics.features import head_name
+from regraft.numerics.tensors import buffers, largest
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class _SubNet:
         }
 
     def install(self, model: Model) -> None:
-        slots = {slot.name for slot in model.slots()}
-        self.kept = {name: tensor.clone() for name, tensor in model.state().items() if name not in slots}
+        self.kept = buffers(model)
 
     def multiplier(self, slot: Slot) -> float | Tensor:
         return self.M[slot.name].to(slot.tensor) if slot.name in self.M else 0.0
@@ -67,6 +66,4 @@ class _SubNet:
 
 def least(w: Tensor, share: float) -> Tensor:
     """Which entries are the share of least magnitude, one at least."""
-    chosen = torch.zeros(w.numel(), dtype=torch.bool, device=w.device)
-    chosen[w.abs().flatten().topk(max(1, round(share * w.numel())), largest=False).indices] = True
-    return chosen.view_as(w)
+    return largest(-w.abs(), max(1, round(share * w.numel())))

@@ -20,6 +20,8 @@ import torch
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
+from regraft.numerics.features import head_if_any
+from regraft.numerics.tensors import largest
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,10 @@ class _Ticket:
 
     def leave(self) -> Mapping[str, Any]:
         weights = {slot.name: slot.tensor.detach() for slot in self.model.slots()}
-        head = getattr(self.model, "head_name", None)
+        head = head_if_any(self.model)
         body = [name for name in weights if head is None or name.rpartition(".")[0] != head]
         moved = torch.cat([(weights[name] - self.start[name]).abs().flatten() for name in body])
-        chosen = torch.zeros_like(moved, dtype=torch.bool)
-        chosen[moved.topk(max(1, round(self.part.K * len(moved)))).indices] = True
+        chosen = largest(moved, max(1, round(self.part.K * len(moved))))
         parts = chosen.split([weights[name].numel() for name in body])
         mu = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
         mu |= {name: part.view_as(weights[name]) for name, part in zip(body, parts, strict=True)}
