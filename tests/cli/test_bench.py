@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from regraft.cli import bench
+from regraft.core.errors import RegraftError
 
 MINE = '''"""Mine: plain training with weights that are held."""
 
@@ -109,6 +110,47 @@ def test_a_ground_that_there_is_not(run: Any) -> None:
 def test_the_state_of_the_code_is_part_of_what_is_known(tmp_path: Path) -> None:
     recipe = tmp_path / "a.yaml"
     recipe.write_text("a: 1")
+    said = "grounds: {a: {judged: {train: rows.csv, tasks: %d}}}"
+    recipe.write_text(said % 1)
     first = bench._state(recipe)
-    recipe.write_text("a: 2")
-    assert bench._state(recipe) != first
+    assert bench._state(recipe) == first
+    recipe.write_text(said % 2)
+    second = bench._state(recipe)
+    assert second != first
+    (tmp_path / "rows.csv").write_text("a,label\n1,x\n")
+    third = bench._state(recipe)
+    assert third != second
+    (tmp_path / "rows.csv").write_text("a,label\n2,x\n")
+    assert bench._state(recipe) != third
+
+
+def test_results_are_kept_whatever_becomes_of_the_page(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> str:
+        raise RegraftError("no page")
+
+    (tmp_path / "one.yaml").write_text(
+        "methods: [naive]\ngrounds: {a: {judged: {train: judged.csv, label: kind, tasks: 1}, epochs: 1}}"
+    )
+    command = ("bench", "continual", "--recipe", "one.yaml", "--seeds", "2", "--settings", "1", "--out", "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr("regraft.report.methods.page", broken)
+        run(*command, code=2)
+    assert json.loads((tmp_path / "kept" / "results.json").read_text())["seeds"] == [0, 1]
+    out, _ = run(*command)
+    assert "1.00×" in out
+    assert "<table>" in (tmp_path / "kept" / "index.html").read_text()
+
+
+def test_tables_fit_a_terminal_of_100_columns() -> None:
+    from rich.console import Console
+
+    from regraft.cli.tables import plain_table
+    from regraft.evidence.compared import COLUMNS, Cells
+
+    table = plain_table(*COLUMNS)
+    table.add_row(
+        *Cells("synaptic_intelligence", "69.8 ± 12.5", "30.6 ± 15.6", "21.00×", "112.28×", "724 KiB", "c=0.1 lr×2.1")
+    )
+    assert Console().measure(table).maximum <= 100

@@ -41,6 +41,7 @@ def test_a_table(tmp_path: Path) -> None:
         ("a,label\nred,x\n", {}, "no column of numbers or images"),
         ("a,label\nred,x\n", {"text": "a"}, "needs a network with a tokenizer"),
         ("a,label\n1,x\n", {"apart": ["b"]}, "no column 'b'"),
+        ("a,b,label\n1,,x\n1,u,y\n", {"apart": ["b"]}, "row 1: a row has no 'b'"),
         ("", {}, "cannot be read"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
-from regraft.models.backbones import of_timm, of_transformers, pretrained
+from regraft.models.backbones import of_timm, of_transformers, pretrained, tokenizer_of
 
 
 def test_images_by_transformers() -> None:
@@ -34,8 +34,7 @@ def test_texts_by_transformers_see_no_padding(tmp_path: Path) -> None:
     config = BertConfig(**shape, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     BertForSequenceClassification(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    model, tokenise = pretrained(str(tmp_path), 3, "text")
-    assert tokenise is not None
+    model, tokenise = pretrained(str(tmp_path), 3, "text"), tokenizer_of(str(tmp_path))
     model.module.eval()
     together, alone = tokenise(["one", "two three four one two"]), tokenise(["one"])
     y = torch.tensor([0])
@@ -43,6 +42,10 @@ def test_texts_by_transformers_see_no_padding(tmp_path: Path) -> None:
     assert torch.allclose(read, model.read(Rows({"x": alone, "y": y})).logits, atol=1e-6)
     with pytest.raises(RegraftError, match="cannot be loaded"):
         pretrained(str(tmp_path / "none"), 3, "images")
+    with pytest.raises(RegraftError, match="cannot be loaded"):
+        tokenizer_of(str(tmp_path / "none"))
+    (tmp_path / "model.safetensors").unlink()
+    assert torch.equal(tokenizer_of(str(tmp_path))(["one"]), alone), "no weights are read for the tokenizer"
 
 
 def test_networks_of_timm() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,14 @@ from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
 from regraft.data.scenario import Scenario, split_classes
 from regraft.engine.training import Training
-from regraft.evidence.compared import Found
+from regraft.evidence.compared import COLUMNS, Cells, Found, Setting, read, remark
+from regraft.evidence.running import Notes
 from regraft.models.classifier import Classifier
 from regraft.recipes import comparison
 from regraft.recipes.comparison import Ground, Trial, attempt, compare, settings
 from regraft.recipes.strategy import method_named
+from regraft.recipes.trials import Trials
+from regraft.report.methods import markdown, page, picture
 
 
 def stream(seed: int) -> Scenario:
@@ -119,3 +123,88 @@ def test_two_methods_are_named_with_a_plus() -> None:
     assert said["er+der_pp"].startswith("both plans have a feed 'memory'")
     with pytest.raises(RegraftError, match="er is twice in er\\+er"):
         method_named("er+er")
+
+
+def test_what_diverges_on_some_seeds_stays_and_comes_last() -> None:
+    places = {"a": ground(tuning=None)}
+    run = running(places, [])
+
+    def breaks(trials: Sequence[Trial]) -> Iterator[tuple[Trial, Found]]:
+        for trial, found in run(trials):
+            yield trial, Found(failed="exploded") if trial.method == "er" and trial.seed < 2 else found
+
+    found = compare(places, ["er", "clr"], breaks, seeds=(0, 1, 2), configurations=1)
+    assert [row.method for row in found.rows["a"]] == ["naive", "er", "clr"]
+    er = found.rows["a"][1]
+    assert (er.refused, er.diverged, remark(er)) == ("", 2, "diverged on 2 of 3 seeds")
+    shown = Cells.of(er)
+    assert (shown.average, shown.forgetting, shown.kept) == ("", "", "")
+    assert er.steps == 1.0
+    assert "`er` diverged on 2 of 3 seeds." in markdown(found)
+    assert read(found.to_json()).to_json() == found.to_json()
+    assert 'class="label"' in picture(found, "a")
+    assert ">er<" not in picture(found, "a")
+
+
+def test_a_training_that_diverges_has_failed_and_is_the_worst_while_tuning() -> None:
+    wild = ground(training=Training(steps=1, batch=4, lr=1e39, optimizer="SGD", clip=None))
+    found = attempt(Trial("a", "naive", True, 0, Setting()), wild)
+    assert (found.refused, found.ended) == ("", False)
+    assert "finite" in found.failed or "exploded" in found.failed
+    assert "restart" not in found.failed
+    places = {"a": ground()}
+    run = running(places, [])
+
+    def breaks(trials: Sequence[Trial]) -> Iterator[tuple[Trial, Found]]:
+        for trial, outcome in run(trials):
+            lost = not trial.judged and trial.seed == 101 and trial.setting == Setting()
+            yield trial, Found(failed="exploded") if lost else outcome
+
+    [row] = compare(places, [], breaks, seeds=(0,), configurations=2).rows["a"]
+    assert row.setting == settings(method_named("naive"), 2)[1]
+
+
+def test_where_all_diverge_nothing_is_said() -> None:
+    places = {"a": ground(tuning=None)}
+    found = compare(places, ["er"], lambda ts: [(t, Found(failed="exploded")) for t in ts], seeds=(0, 1))
+    assert [Cells.of(row)[1:-1] for row in found.rows["a"]] == [("",) * 5] * 2
+    assert picture(found, "a") == ""
+    assert "<svg" not in page(found)
+
+
+def test_updates_are_shown_as_a_multiple_of_plain_trainings() -> None:
+    places = {"a": ground(tuning=None)}
+    found = compare(places, ["ibcl", "er"], running(places, []), seeds=(0, 1), configurations=1)
+    rows = {row.method: row for row in found.rows["a"]}
+    assert {name: row.steps for name, row in rows.items()} == {"naive": 1.0, "er": 1.0, "ibcl": 3.0}
+    assert dict(zip(COLUMNS, Cells.of(rows["ibcl"]), strict=True))["steps"] == "3.00×"
+    old = found.to_json()
+    for row in old["rows"]["a"]:
+        del row["steps"]
+        for outcome in row["found"]:
+            del outcome["failed"]
+    assert read(old).to_json() == found.to_json()
+
+
+def test_one_task_has_no_forgetting_and_no_figure() -> None:
+    def one(seed: int) -> Scenario:
+        rows = stream(seed).tasks[0].train
+        return split_classes(rows, rows, 1)
+
+    places = {"a": ground(tuning=None, judged=one)}
+    found = compare(places, [], running(places, []), seeds=(0, 1))
+    assert Cells.of(found.rows["a"][0]).forgetting == ""
+    assert Cells.of(found.rows["a"][0]).average
+    assert picture(found, "a") == ""
+    assert "<table>" in page(found)
+
+
+def test_a_changed_file_of_a_method_is_another_trial(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("a = 1")
+    trials = Trials(lambda _: ground(), Notes(tmp_path / "trials.jsonl"), "state")
+    named = [Trial("a", name, True, 0, Setting()) for name in ("er", str(mine), f"er+{mine}")]
+    before = [trials._key(trial) for trial in named]
+    assert [trials._key(trial) for trial in named] == before
+    mine.write_text("a = 2")
+    assert [trials._key(trial) == key for trial, key in zip(named, before, strict=True)] == [True, False, False]

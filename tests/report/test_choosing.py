@@ -6,9 +6,12 @@ import json
 import math
 from typing import Any
 
-from regraft.evidence.compared import Comparison, Found, Row, Setting, cells, read
+import pytest
+
+from regraft.evidence.compared import BASELINE, Cells, Comparison, Found, Row, Setting, measured, reach, read
+from regraft.evidence.tags import MEANING
 from regraft.report.choosing import Case, choose
-from regraft.report.methods import markdown, page, picture
+from regraft.report.methods import FAMILIES, markdown, page, picture
 
 KEEPS, KEEPS_NOT = Case("a", "g", True), Case("b", "g", False)
 TAGS = {"er": {"replay"}, "ewc": {"exemplar-free"}, "joint": {"upper bound"}, "lwf": {"exemplar-free"}}
@@ -47,7 +50,7 @@ def test_losses_are_better_when_lower() -> None:
     choice = choose(found.rows, KEEPS, TAGS)
     assert choice is not None
     assert choice.cheapest.method == "er"
-    assert cells(found.rows["g"][0])[1] == "3.033 ± 0.143"
+    assert Cells.of(found.rows["g"][0]).average == "3.033 ± 0.143"
 
 
 def test_a_comparison_comes_back_from_its_json_and_is_shown() -> None:
@@ -57,3 +60,29 @@ def test_a_comparison_comes_back_from_its_json_and_is_shown() -> None:
     assert "<svg" in page(again)
     assert ">er<" in picture(again, "g")
     assert ">clr<" not in picture(again, "g")
+
+
+def test_what_diverged_is_no_choice() -> None:
+    broken = Row("er", Setting(), None, (Found(0.9), Found(failed="exploded"), Found(0.9)), 1.0)
+    choice = choose(comparison(row("ewc", [0.9, 0.9, 0.9], 2.0), broken).rows, KEEPS, TAGS)
+    assert choice is not None
+    assert (choice.best.method, choice.as_good) == ("ewc", ())
+
+
+def test_half_a_t_interval() -> None:
+    assert reach([1.0, 2.0, 3.0], 0.95) == pytest.approx(4.302653 / math.sqrt(3))
+    assert reach([1.0, 2.0, 3.0], 0.90) == pytest.approx(2.919986 / math.sqrt(3))
+    assert math.isnan(reach([1.0], 0.95))
+    assert math.isnan(reach([1.0, math.nan], 0.95))
+
+
+def test_families_are_named_by_tags() -> None:
+    assert {tag for tags in FAMILIES.values() for tag in tags} <= MEANING.keys()
+
+
+def test_the_shipped_comparison_says_its_steps() -> None:
+    for found in measured():
+        for rows in found.rows.values():
+            steps = {row.method: row.steps for row in rows if not row.refused}
+            assert steps[BASELINE] == 1.0
+            assert all(map(math.isfinite, steps.values()))

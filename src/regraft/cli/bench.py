@@ -1,4 +1,4 @@
-"""`bench continual`: methods for streams of tasks, compared at equal budget on grounds that nobody tuned on."""
+"""`bench continual`: methods for streams of tasks, compared: as many settings, epochs and rows of memory for each."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def continual(
 
         file = read_bench(recipe)
         names = grounds or list(file.grounds)
-        own = [str(recipe.parent / name) if name.endswith(".py") else name for name in file.methods]
+        own = ["+".join(_beside(recipe, part) for part in name.split("+")) for name in file.methods]
         if unknown := next((name for name in names if name not in file.grounds), None):
             raise RegraftError(f"no ground {unknown!r}{nearest(unknown, file.grounds)}", where=recipe)
     places = {name: find(name) for name in names}
@@ -54,14 +54,12 @@ def continual(
     trials = Trials(find, Notes(folder / "trials.jsonl"), _state(recipe), jobs, _Progress())
     found = compare(places, chosen, trials, seeds=range(seeds), configurations=settings)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("results.json", json.dumps(found.to_json(), indent=1)),
-        ("table.md", markdown(found)),
-        ("index.html", page(found)),
-    ):
-        (folder / name).write_text(text, encoding="utf-8")
+    results = json.dumps(found.to_json(), indent=1)
+    (folder / "results.json").write_text(results, encoding="utf-8")
+    (folder / "table.md").write_text(markdown(found), encoding="utf-8")
+    (folder / "index.html").write_text(page(found), encoding="utf-8")
     if as_json:
-        print(json.dumps(found.to_json(), indent=1))
+        print(results)
     else:
         _show(found)
         out.print(f"\nfigure, table and figures in {folder / 'index.html'}")
@@ -79,13 +77,24 @@ def _ground(recipe: Path | None, name: str) -> Ground:
     return GROUNDS[name]
 
 
+def _beside(recipe: Path, name: str) -> str:
+    """A method as the recipe names it: files lie beside the recipe."""
+    return str(recipe.parent / name) if name.endswith(".py") else name
+
+
 def _state(recipe: Path | None) -> str:
-    """What results depend on beside the trial: the code, and the recipe."""
+    """What results depend on beside the trial and its method's files: the code, the recipe, and the files it names."""
     import regraft
 
-    digest = hashlib.sha256(recipe.read_bytes() if recipe else b"")
-    for path in sorted(Path(regraft.__path__[0]).rglob("*.py")):
-        digest.update(path.read_bytes())
+    paths = sorted(Path(regraft.__path__[0]).rglob("*.py"))
+    if recipe is not None:
+        from regraft.recipes.grounds import local_files
+
+        paths += [recipe, *local_files(recipe)]
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
@@ -110,17 +119,15 @@ class _Progress:
 
 
 def _show(found: Comparison) -> None:
-    from regraft.evidence.compared import COLUMNS, cells
+    from regraft.evidence.compared import COLUMNS, Cells, remark
 
     for ground, says in found.grounds.items():
         out.print(f"\n{ground}: {says}\n")
         table = plain_table(*COLUMNS)
-        refused = []
         for row in found.rows[ground]:
-            if row.refused:
-                refused.append(row)
-            else:
-                table.add_row(*cells(row))
+            if not row.refused:
+                table.add_row(*Cells.of(row))
         out.print(table)
-        for row in refused:
-            out.print(f"{row.method} is left out: {row.refused}", style="dim")
+        for row in found.rows[ground]:
+            if said := remark(row):
+                out.print(f"{row.method} {said}", style="dim")

@@ -3,7 +3,7 @@
     table.csv, .parquet, .jsonl       numeric columns, or one column of text, and a column of labels
     folder/LABEL/picture.png          images by label
     a saved dataset, or a hub name    as `datasets` reads it
-    rows.safetensors                  `x` [rows, ...] and `y` [rows] int64
+    rows.safetensors                  `x` [rows, ...], floats or the ids of tokens, and `y` [rows] int64
 
 Labels become classes 0, 1, ... in the order of their names.
 """
@@ -73,15 +73,18 @@ def labelled(
         raise RegraftError("a row has no label", where=f"{source}, row {told.index(None) + 1}")
     told = [str(v) for v in told]
     known = list(classes) if classes is not None else names or sorted(set(told), key=_order)
-    if unknown := next((v for v in told if v not in known), None):
-        raise RegraftError(f"label {unknown!r} is no class of the training rows", where=source)
     numbers = {name: i for i, name in enumerate(known)}
+    if unknown := next((v for v in told if v not in numbers), None):
+        raise RegraftError(f"label {unknown!r} is no class of the training rows", where=source)
     y = torch.tensor([numbers[v] for v in told])
     if lacking := next((name for name in apart if name not in table.column_names), None):
         raise RegraftError(f"no column {lacking!r}{nearest(lacking, table.column_names)}", where=source)
     columns = [name for name in table.column_names if name != label and name not in apart]
     x = _inputs(table, columns, source, text, tokenise, size)
     others = {name: list(table[name]) for name in apart}
+    for name, values in others.items():
+        if None in values:
+            raise RegraftError(f"a row has no {name!r}", where=f"{source}, row {values.index(None) + 1}")
     return Labelled(Rows({"x": x, "y": y}), tuple(map(str, known)), others)
 
 
@@ -105,11 +108,17 @@ def _tensors(path: Path, apart: Sequence[str]) -> Labelled:
     if lacking := [name for name in ("x", "y") if name not in found]:
         raise RegraftError(f"no tensor {lacking[0]!r}; there are {sorted(found)}", where=path)
     x, y = found["x"], found["y"]
+    if x.dim() < 2:
+        raise RegraftError(f"x is {list(x.shape)}; it must be [rows, ...]", where=path)
     if y.dim() != 1 or len(y) != len(x) or y.dtype != torch.int64 or (len(y) and int(y.min()) < 0):
         raise RegraftError(f"y is {list(y.shape)} {y.dtype}; it must be [{len(x)}] int64, 0 or more", where=path)
     if lacking := [name for name in apart if name not in found]:
         raise RegraftError(f"no tensor {lacking[0]!r}; there are {sorted(found)}", where=path)
+    if uneven := [name for name in apart if found[name].shape != y.shape]:
+        shape = list(found[uneven[0]].shape)
+        raise RegraftError(f"{uneven[0]} is {shape}; it must have one value per row, [{len(x)}]", where=path)
     others = {name: found[name].tolist() for name in apart}
+    x = x.float() if x.is_floating_point() else x
     count = int(y.max()) + 1 if len(y) else 0
     return Labelled(Rows({"x": x, "y": y}), tuple(map(str, range(count))), others)
 

@@ -43,12 +43,14 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from regraft.core.errors import RegraftError, nearest
 from regraft.evidence.cards import OURS, Code, Standing, Tree, code, standing, trees
+from regraft.evidence.compared import reach
 from regraft.evidence.running import Notes, in_processes
 
 Unit: TypeAlias = Literal["rows", "tokens", "updates", "forwards", "none"]
 COUNTS = ("rows", "tokens", "updates", "forwards")
 ENOUGH_SEEDS = 3
-CONFIDENCE = 0.95
+CONFIDENCE = 0.90
+"""Of the two-sided interval: each of its bounds holds with 95%."""
 
 
 class InvalidClaim(RegraftError):
@@ -292,12 +294,10 @@ def _judge(test: Test, better: list[float], than: list[float]) -> Judged:
 
 
 def _interval(values: list[float]) -> tuple[float, float] | None:
-    from scipy.special import stdtrit
-
     if len(values) < 2:
         return None
-    reach = float(stdtrit(len(values) - 1, CONFIDENCE)) * statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.fmean(values) - reach, statistics.fmean(values) + reach
+    mean, half = statistics.fmean(values), reach(values, CONFIDENCE)
+    return mean - half, mean + half
 
 
 def _check_scores(claim: Claim, runs: Runs) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -18,7 +18,8 @@ from regraft.evidence.cards import OURS
 
 BASELINE = "naive"
 RECORDS = OURS.root / "evidence" / "records"
-COLUMNS = ("method", "average", "forgetting", "cost", "kept", "setting")
+CONFIDENCE = 0.95
+"""Of the intervals, which are two-sided."""
 
 
 class Setting(NamedTuple):
@@ -36,7 +37,7 @@ class Found:
         average, forgetting: after the last task, as `Lived.measures` says them; `better`: which averages are.
         seconds: of one process on one thread.
         kept: bytes that the method left in memory beside the network.
-        refused: why the method cannot act here; then nothing else is said.
+        refused: why the method cannot act here; failed: how training diverged. Then nothing else is said.
     """
 
     average: float = math.nan
@@ -46,6 +47,29 @@ class Found:
     updates: int = 0
     kept: int = 0
     refused: str = ""
+    failed: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return not (self.refused or self.failed)
+
+
+def reach(values: Sequence[float], level: float) -> float:
+    """Half the two-sided t interval that holds their mean with probability `level`; no number for fewer than two
+    values, or where one of them is none."""
+    from scipy.special import stdtrit
+
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return math.nan
+    quantile = float(stdtrit(len(values) - 1, (1 + level) / 2))
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def multiple(found: Sequence[Found], plain: Sequence[Found], of: Literal["seconds", "updates"]) -> float:
+    """The median over seeds of what a method took, as a multiple of what plain training took; no number if there is no
+    seed on which both came to an end."""
+    ratios = [getattr(f, of) / getattr(p, of) for f, p in zip(found, plain, strict=True) if f.ended and p.ended]
+    return statistics.median(ratios) if ratios else math.nan
 
 
 @dataclass(frozen=True)
@@ -55,8 +79,9 @@ class Row:
     Attributes:
         setting: the one that was kept. `tuned`: its average on the tuning streams, none where nothing was tuned.
         found: of the judged streams, by seed.
-        cost: the median over seeds of its seconds, as a multiple of plain training's on the same stream.
-        refused: why it cannot act here; then nothing is measured.
+        cost, steps: the median over seeds of its seconds, and of its updates, as a multiple of plain training's on the
+            same stream.
+        refused: why it cannot act here, on every seed or on some; then it has no place in a table.
     """
 
     method: str
@@ -64,22 +89,28 @@ class Row:
     tuned: float | None
     found: tuple[Found, ...]
     cost: float
+    steps: float = math.nan
     refused: str = ""
 
-    def mean(self, of: Literal["average", "forgetting", "kept"]) -> tuple[float, float]:
-        """The mean over seeds and half its 95% interval (t); the half is not a number with one seed."""
-        from scipy.special import stdtrit
+    @property
+    def diverged(self) -> int:
+        """On how many seeds."""
+        return sum(bool(f.failed) for f in self.found)
 
+    def mean(self, of: Literal["average", "forgetting", "kept"]) -> tuple[float, float]:
+        """The mean over seeds and half its interval (t): no numbers if it diverged on one; one seed has no interval."""
+        if self.diverged:
+            return math.nan, math.nan
         values = [getattr(f, of) for f in self.found]
-        if len(values) < 2:
-            return values[0], math.nan
-        reach = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
-        return statistics.fmean(values), reach
+        return statistics.fmean(values), reach(values, CONFIDENCE)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found: by ground, a row for every method, the best average first, what cannot act last."""
+    """What `compare` found: by ground, a row for every method.
+
+    The best average comes first; what diverged, and then what cannot act, come last.
+    """
 
     grounds: Mapping[str, str]
     rows: Mapping[str, tuple[Row, ...]]
@@ -95,21 +126,25 @@ class Comparison:
 
 def read(said: Mapping[str, Any]) -> Comparison:
     """A comparison from its JSON."""
-    rows = {
-        ground: tuple(
-            Row(
-                row["method"],
-                Setting(tuple((name, _tupled(value)) for name, value in row["setting"][0]), row["setting"][1]),
-                row["tuned"],
-                tuple(Found(**_numbers(found)) for found in row["found"]),
-                math.nan if row["cost"] is None else row["cost"],
-                row["refused"],
-            )
-            for row in of
-        )
-        for ground, of in said["rows"].items()
-    }
+    rows = {ground: _rows(of) for ground, of in said["rows"].items()}
     return Comparison(said["grounds"], rows, tuple(said["seeds"]), tuple(said["tuning_seeds"]), said["configurations"])
+
+
+def _rows(said: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
+    """The rows of a ground; older records do not say their steps."""
+    found = {row["method"]: tuple(Found(**_numbers(each)) for each in row["found"]) for row in said}
+    return tuple(
+        Row(
+            name := row["method"],
+            Setting(tuple((knob, _tupled(value)) for knob, value in row["setting"][0]), row["setting"][1]),
+            row["tuned"],
+            found[name],
+            _number(row["cost"]),
+            _number(row["steps"]) if "steps" in row else multiple(found[name], found[BASELINE], "updates"),
+            row["refused"],
+        )
+        for row in said
+    )
 
 
 @cache
@@ -138,22 +173,43 @@ def stood(name: str) -> list[Stood]:
     return found
 
 
+class Cells(NamedTuple):
+    """A row of a table."""
+
+    method: str
+    average: str
+    forgetting: str
+    steps: str
+    cost: str
+    kept: str
+    setting: str
+
+    @classmethod
+    def of(cls, row: Row) -> Cells:
+        scale, digits = (100, 1) if row.found[0].better == "higher" else (1, 3)
+        average, forgetting = (_with_reach(*row.mean(of), scale, digits) for of in ("average", "forgetting"))
+        knobs = [
+            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.setting.knobs
+        ]
+        knobs += [f"lr×{row.setting.lr:.2g}"] if row.setting.lr != 1 else []
+        setting = " ".join(knobs) or "defaults"
+        kept = _kept(row.mean("kept")[0])
+        return cls(row.method, average, forgetting, _times(row.steps), _times(row.cost), kept, setting)
+
+
+COLUMNS = Cells._fields
+
+
 def cells(row: Row) -> tuple[str, ...]:
-    """A row of a table, as COLUMNS names it."""
-    scale, digits = (100, 1) if row.found[0].better == "higher" else (1, 3)
-    average, forgetting = (_with_reach(*row.mean(of), scale, digits) for of in ("average", "forgetting"))
-    knobs = [
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.setting.knobs
-    ]
-    knobs += [f"lr×{row.setting.lr:.2g}"] if row.setting.lr != 1 else []
-    return (
-        row.method,
-        average,
-        forgetting,
-        f"{row.cost:.2f}×",
-        _kept(row.mean("kept")[0]),
-        " ".join(knobs) or "defaults",
-    )
+    """The cells without the steps."""
+    return tuple(said for name, said in Cells.of(row)._asdict().items() if name != "steps")
+
+
+def remark(row: Row) -> str:
+    """What a table does not show of a method: that it is left out and why, or how often it diverged."""
+    if row.refused:
+        return f"is left out: {row.refused}"
+    return f"diverged on {row.diverged} of {len(row.found)} seeds" if row.diverged else ""
 
 
 def _with_reach(mean: float, reach: float, scale: float, digits: int) -> str:
@@ -163,7 +219,13 @@ def _with_reach(mean: float, reach: float, scale: float, digits: int) -> str:
     return f"{mean * scale:.{digits}f}{half}"
 
 
+def _times(value: float) -> str:
+    return f"{value:.2f}×" if math.isfinite(value) else ""
+
+
 def _kept(size: float) -> str:
+    if not math.isfinite(size):
+        return ""
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
 
 
@@ -176,7 +238,11 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in said.items()}
+    return {name: _number(value) for name, value in said.items()}
+
+
+def _number(value: Any) -> Any:
+    return math.nan if value is None else value
 
 
 def _tupled(value: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 
 from regraft.core.errors import RegraftError
 from regraft.evidence.cards import OURS, Card, cards
-from regraft.evidence.compared import Stood, cells, stood
+from regraft.evidence.compared import Cells, Stood, remark, stood
 from regraft.evidence.tags import SURVEYS, TAGS
 
 _MADE = "<!-- Made by `python -m regraft.evidence.pages`: edit the method's docstring, not this page. -->\n"
@@ -147,11 +147,15 @@ def _method(card: Card) -> str:
 def _compared(grounds: Sequence[Stood]) -> list[str]:
     rows = []
     for ground, what, row, plain in grounds:
-        (_, average, forgetting, cost, kept, setting), bare = cells(row), cells(plain)
-        rows.append((f"{ground}: {what}", average, bare[1], forgetting, bare[2], cost, kept, setting))
-    head = ("Ground", "Average", "Plain", "Forgetting", "Plain", "Cost", "Kept", "Setting")
-    says = "Against plain training, on the grounds of the [comparison](../comparison.md); cost: time, plain training 1."
-    return [says, _table(head, [tuple(map(_escaped, cells)) for cells in rows])]
+        (_, average, forgetting, *others), bare = Cells.of(row), Cells.of(plain)
+        rows.append((f"{ground}: {what}", average, bare.average, forgetting, bare.forgetting, *others))
+    head = ("Ground", "Average", "Plain", "Forgetting", "Plain", "Steps", "Cost", "Kept", "Setting")
+    says = (
+        "Against plain training, on the grounds of the [comparison](../comparison.md); steps and cost: updates and "
+        "time, plain training 1."
+    )
+    remarks = [f"On {ground} it {said}." for ground, _, row, _ in grounds if (said := remark(row))]
+    return [says, _table(head, [tuple(map(_escaped, row)) for row in rows]), *remarks]
 
 
 def _measured(record: Mapping[str, Any]) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
 from regraft.models.classifier import Classifier
+
+_NOT_LOADED = (OSError, ValueError, RuntimeError, KeyError)
 
 
 class Logits(nn.Module):
@@ -62,9 +64,8 @@ def of_transformers(network: Any, *, argument: str | None = None) -> Classifier:
     return _with_head(wrapped, heads[-1] if heads else None)
 
 
-def pretrained(folder: str, classes: int, kind: str) -> tuple[Classifier, Callable[[Sequence[str]], Tensor] | None]:
-    """A network of a Hugging Face folder or hub name with a new head, and for `kind` "text" its tokenizer as a function
-    from texts to ids [texts, length].
+def pretrained(folder: str, classes: int, kind: Literal["images", "text"]) -> Classifier:
+    """A network of a Hugging Face folder or hub name with a new head.
 
     Raises RegraftError for what cannot be loaded.
     """
@@ -76,23 +77,40 @@ def pretrained(folder: str, classes: int, kind: str) -> tuple[Classifier, Callab
     }[kind]
     try:
         network = loader.from_pretrained(folder, num_labels=classes, ignore_mismatched_sizes=True, use_safetensors=True)
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder) if kind == "text" else None
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        if kind == "text" and network.config.pad_token_id is None:
+            network.config.pad_token_id = _pad(transformers.AutoTokenizer.from_pretrained(folder))
+    except _NOT_LOADED as error:
         raise RegraftError(f"cannot be loaded: {str(error).splitlines()[0]}", where=folder) from None
-    if tokenizer is None:
-        return of_transformers(network), None
-    if network.config.pad_token_id is None:
-        network.config.pad_token_id = (
-            tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        )
-    pad = network.config.pad_token_id
+    return of_transformers(network)
+
+
+def tokenizer_of(folder: str) -> Callable[[Sequence[str]], Tensor]:
+    """The tokenizer of a Hugging Face folder or hub name, as a function from texts to ids [texts, length].
+
+    Raises RegraftError for what cannot be loaded.
+    """
+    import transformers
+
+    try:
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+        said = transformers.AutoConfig.from_pretrained(folder).pad_token_id
+    except _NOT_LOADED as error:
+        raise RegraftError(f"cannot be loaded: {str(error).splitlines()[0]}", where=folder) from None
+    pad = _pad(tokenizer) if said is None else said
+    if pad is None:
+        raise RegraftError("the tokenizer names no token that pads or ends a text", where=folder)
 
     def tokenise(texts: Sequence[str]) -> Tensor:
         ids = tokenizer(list(texts), truncation=True)["input_ids"]
         longest = max(map(len, ids), default=1)
         return torch.tensor([[*each, *[pad] * (longest - len(each))] for each in ids])
 
-    return of_transformers(network), tokenise
+    return tokenise
+
+
+def _pad(tokenizer: Any) -> int | None:
+    pad: int | None = tokenizer.pad_token_id
+    return tokenizer.eos_token_id if pad is None else pad
 
 
 def _with_head(module: nn.Module, head: object) -> Classifier:

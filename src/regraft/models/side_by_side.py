@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -48,9 +47,6 @@ def _body(member: Classifier) -> nn.Module:
     name = member.head_name
     if not name:
         raise RegraftError("side by side: a member is a head alone, without features")
-    twin = member.copy().module.train(member.module.training).requires_grad_(True)
-    body = copy.deepcopy(twin)
-    for hook in list(body.get_submodule(name)._forward_pre_hooks):
-        del body.get_submodule(name)._forward_pre_hooks[hook]
-    body.set_submodule(name, nn.Identity())
+    body = member.copy().module.train(member.module.training).requires_grad_(True)
+    body.set_submodule(name, nn.Identity())  # the head goes, and what was hooked to it
     return body

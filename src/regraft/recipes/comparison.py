@@ -4,7 +4,10 @@
                its knobs and of the learning rate; the one with the best average after the last task is kept
     judging    that setting, untouched, on streams that nobody tuned on, over several seeds
 
-A new row is read as often under every method. What a method cannot do on a ground is said in its place.
+Equal for all are the number of settings, the epochs of a training, and the rows that memory may hold. What a method
+takes beyond that, with several trainings for a task or more to read, is shown: its updates (`steps`) and its time
+(`cost`), as multiples of plain training's. A method that diverges comes last, with how often; one that cannot act says
+why.
 
 Paper: "Hyperparameters in Continual Learning: a Reality Check" Cha and Cho 2024. https://arxiv.org/abs/2403.09066
 """
@@ -22,12 +25,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from regraft.core.errors import RegraftError
+from regraft.core.errors import Diverged, RegraftError
 from regraft.core.parts import Model
 from regraft.data.scenario import Scenario
 from regraft.engine.bits import one_thread
 from regraft.engine.training import Training
-from regraft.evidence.compared import BASELINE, Comparison, Found, Row, Setting
+from regraft.evidence.compared import BASELINE, Comparison, Found, Row, Setting, multiple
 from regraft.recipes.strategy import Method, live, method_named
 
 WIDEST_LR = 3.0
@@ -84,6 +87,8 @@ def attempt(trial: Trial, ground: Ground) -> Found:
         try:
             strategy = method(**{**knobs, **dict(trial.setting.knobs)})
             lived = live(model, scenario, strategy, training, epochs=ground.epochs, meter=counter)
+        except Diverged as error:
+            return Found(better=scenario.better, failed=error.what)
         except RegraftError as error:
             return Found(refused=str(error))
         seconds = time.process_time() - began
@@ -164,18 +169,19 @@ def compare(
         for name in names:
             value, setting = kept[place, name]
             its = [found[Trial(place, name, True, seed, setting)] for seed in seeds]
-            failed = [f.refused for f in its if f.refused]
-            often = f" (on {len(failed)} of {len(its)} seeds)" if len(failed) < len(its) else ""
-            refused = f"{failed[0]}{often}" if failed else ""
-            cost = statistics.median(f.seconds / p.seconds for f, p in zip(its, plain, strict=True))
-            made.append(Row(name, setting, abs(value) if math.isfinite(value) else None, tuple(its), cost, refused))
+            reasons = [f.refused for f in its if f.refused]
+            often = f" (on {len(reasons)} of {len(its)} seeds)" if len(reasons) < len(its) else ""
+            refused = f"{reasons[0]}{often}" if reasons else ""
+            tuned_to = abs(value) if math.isfinite(value) else None
+            cost, steps = multiple(its, plain, "seconds"), multiple(its, plain, "updates")
+            made.append(Row(name, setting, tuned_to, tuple(its), cost, steps, refused))
         rows[place] = tuple(sorted(made, key=_rank, reverse=True))
     said = {place: ground.says for place, ground in grounds.items()}
     return Comparison(said, rows, tuple(seeds), tuple(tuning_seeds), configurations)
 
 
 def _goodness(found: Found) -> float:
-    """The average, where more is better; worst of all if it could not act or came to nothing."""
+    """The average, where more is better; worst of all if it could not act, diverged or came to nothing."""
     value = found.average if found.better == "higher" else -found.average
     return value if math.isfinite(value) else -math.inf
 
@@ -188,5 +194,5 @@ def _means(found: Iterable[tuple[Trial, Found]]) -> dict[tuple[str, str, Setting
     return {key: statistics.fmean(values) for key, values in by.items()}
 
 
-def _rank(row: Row) -> float:
-    return -math.inf if row.refused else statistics.fmean(map(_goodness, row.found))
+def _rank(row: Row) -> tuple[bool, int, float]:
+    return not row.refused, -row.diverged, statistics.fmean(map(_goodness, row.found))

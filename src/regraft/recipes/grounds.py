@@ -12,6 +12,7 @@ grounds:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -26,10 +27,12 @@ from regraft.core.rows import Rows
 from regraft.data.labelled import Labelled, labelled
 from regraft.data.scenario import Scenario, Task, blurred, few_shot, recurring, split_classes
 from regraft.engine.training import Training
-from regraft.models.backbones import of_timm, pretrained
+from regraft.models.backbones import of_timm, pretrained, tokenizer_of
 from regraft.models.classifier import Classifier
+from regraft.numerics.mixture import places_by
 from regraft.recipes.comparison import Ground
 from regraft.recipes.files import read_mapping
+from regraft.recipes.resolve import refused
 
 HELD_OUT = 0.2
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -43,11 +46,13 @@ class _Said(BaseModel):
 class StreamFile(_Said):
     """A stream of tasks: rows with labels, dealt out by class, or by the values of a column.
 
+    Features of a table are standardised; images and texts are not.
+
     Attributes:
         train, test: as `data.labelled` reads them; without `test` a fifth of `train` is held out, by seed.
         tasks: how many of equally many classes, dealt out by seed; or the labels of each.
         by: a column whose values are the tasks, ascending, in place of `tasks`.
-        told: tests say of which task they are.
+        told: rows say of which task they are.
         shots: rows of each class after the first task. blur: share of rows that go to other tasks. times: how often
             each task comes.
     """
@@ -114,9 +119,24 @@ def read_bench(path: Path) -> BenchFile:
     try:
         return BenchFile.model_validate(said)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RegraftError(f"{where}: {first['msg'].removeprefix('Value error, ').lower()}", where=path) from None
+        raise refused(error, path) from None
+
+
+def local_files(path: Path) -> list[Path]:
+    """The files on this machine that a recipe's grounds are made of."""
+    found = []
+    for ground in read_bench(path).grounds.values():
+        streams = [stream for stream in (ground.judged, ground.tuning) if stream is not None]
+        named = [_local(path.parent, source) for stream in streams for source in (stream.train, stream.test) if source]
+        for each in map(Path, [*named, *filter(None, [ground.network.transformers])]):
+            found += sorted(file for file in each.rglob("*") if file.is_file()) if each.is_dir() else [each]
+    return [file for file in dict.fromkeys(found) if file.is_file()]
+
+
+def _local(home: Path, source: str) -> str:
+    """A source as `labelled` reads it: a file or folder beside the recipe, or whatever else the name says."""
+    beside = home / source
+    return str(beside) if beside.exists() else source
 
 
 def ground_of(path: Path, name: str) -> Ground:
@@ -138,10 +158,9 @@ def ground_of(path: Path, name: str) -> Ground:
 
 
 def _tasks(said: StreamFile) -> str:
-    if said.by is not None:
-        return f"a task for each {said.by}"
     count = said.tasks if isinstance(said.tasks, int) else len(said.tasks or ())
-    return f"{count} tasks" + (", told" if said.told else "")
+    what = f"{count} tasks" if said.by is None else f"a task for each {said.by}"
+    return what + (", told" if said.told else "")
 
 
 def _stream(home: Path, said: StreamFile, network: NetworkFile, seed: int) -> Scenario:
@@ -159,7 +178,7 @@ def _stream(home: Path, said: StreamFile, network: NetworkFile, seed: int) -> Sc
             [found.others[said.by][i] for i in at.tolist()]
             for found, at in zip((train, test or train), places, strict=True)
         ]
-        tasks = _by_values(learned, asked, groups[0], groups[1])
+        tasks = _by_values(learned, asked, groups[0], groups[1], said.told)
     elif isinstance(said.tasks, int):
         tasks = split_classes(learned, asked, said.tasks, order=seed, told=said.told)
     else:
@@ -171,24 +190,24 @@ def _stream(home: Path, said: StreamFile, network: NetworkFile, seed: int) -> Sc
     tasks = few_shot(tasks, said.shots, seed=seed) if said.shots is not None else tasks
     tasks = blurred(tasks, said.blur, seed=seed) if said.blur else tasks
     tasks = recurring(tasks, said.times) if said.times > 1 else tasks
-    return tasks if said.text or said.size else _standardised(tasks)
+    return _standardised(tasks)
 
 
-def _by_values(train: Rows, test: Rows, train_by: list[Any], test_by: list[Any]) -> Scenario:
-    values = sorted(set(train_by), key=lambda v: (str(type(v)), v))
+def _by_values(train: Rows, test: Rows, train_by: list[Any], test_by: list[Any], told: bool) -> Scenario:
+    learned, asked = (places_by(Rows({"by": by}), "by") for by in (train_by, test_by))
     found = []
-    for value in values:
-        learned = train.where(torch.tensor([v == value for v in train_by]))
-        asked = test.where(torch.tensor([v == value for v in test_by]))
-        found.append(Task.of(str(value), learned, asked))
+    for i, value in enumerate(sorted({**learned, **asked}, key=lambda v: (str(type(v)), v))):
+        its, tests = (rows.take(at.get(value, [])) for rows, at in ((train, learned), (test, asked)))
+        found.append(Task.of(str(value), its, tests, *((its["y"].unique(), i) if told else ())))
     return Scenario("domains", tuple(found))
 
 
 def _standardised(tasks: Scenario) -> Scenario:
-    """Features of mean 0 and variance 1 on the first task, all that is known when the stream begins."""
-    from dataclasses import replace
-
+    """Tables with features of mean 0 and variance 1 on the first task, all that is known when the stream begins; images
+    and texts as they are."""
     first = tasks.tasks[0].train["x"]
+    if first.dim() != 2 or not first.is_floating_point():
+        return tasks
     mean, deviation = first.mean(0), first.std(0, correction=0).clamp(min=1e-6)
 
     def scaled(rows: Rows) -> Rows:
@@ -203,9 +222,8 @@ def _rows(home: Path, said: StreamFile, network: NetworkFile) -> tuple[Labelled,
     tokenise = _tokenizer(network) if said.text is not None else None
 
     def read(source: str, classes: Sequence[str] | None) -> Labelled:
-        local = home / source
-        return labelled(
-            str(local) if local.exists() else source,
+        found = labelled(
+            _local(home, source),
             label=said.label,
             text=said.text,
             tokenise=tokenise,
@@ -213,13 +231,26 @@ def _rows(home: Path, said: StreamFile, network: NetworkFile) -> tuple[Labelled,
             apart=apart,
             classes=classes,
         )
+        _check_inputs(found.rows["x"], network, source)
+        return found
 
     train = read(said.train, None)
     return train, None if said.test is None else read(said.test, train.classes)
 
 
+def _check_inputs(x: Tensor, network: NetworkFile, source: str) -> None:
+    """Raises RegraftError for inputs that the network cannot read."""
+    texts = network.transformers is not None and x.dtype in (torch.int32, torch.int64) and x.dim() == 2
+    if not (x.is_floating_point() or texts):
+        what = f"x is {list(x.shape)} {x.dtype}; only networks of transformers read whole numbers, [rows, length]"
+        raise RegraftError(what, where=source, do="Keep x as floats")
+    if network.perceptron is None and not texts and x.dim() != 4:
+        what = f"x is {list(x.shape)}; the network reads images, [rows, channels, height, width]"
+        raise RegraftError(what, where=source, do="Use `perceptron: [256, 256]`")
+
+
 def _tokenizer(network: NetworkFile) -> Callable[[Sequence[str]], Tensor] | None:
-    return None if network.transformers is None else pretrained(network.transformers, 2, "text")[1]
+    return None if network.transformers is None else tokenizer_of(network.transformers)
 
 
 def _network(said: NetworkFile, tasks: Scenario, seed: int) -> Classifier:
@@ -229,8 +260,7 @@ def _network(said: NetworkFile, tasks: Scenario, seed: int) -> Classifier:
         if said.timm is not None:
             return of_timm(said.timm, tasks.classes, pretrained=said.pretrained, in_chans=x.shape[1])
         if said.transformers is not None:
-            kind = "images" if x.is_floating_point() else "text"
-            return pretrained(said.transformers, tasks.classes, kind)[0]
+            return pretrained(said.transformers, tasks.classes, "images" if x.is_floating_point() else "text")
         widths = (x[0].numel(), *(said.perceptron or ()), tasks.classes)
         layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
         return Classifier(nn.Sequential(nn.Flatten(), *layers[:-1]))

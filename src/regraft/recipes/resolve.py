@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from dataclasses import fields, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, get_args, get_type_hints
 
+from pydantic import AllowInfNan, TypeAdapter, ValidationError
+
+from regraft.core.define import Spec
 from regraft.core.errors import RegraftError, nearest
 from regraft.core.parts import Loss, Sampler, Schedule, Transform
 from regraft.evidence.cards import BESIDE_PARTS
@@ -67,12 +71,18 @@ def _knob(make: Any, parameter: inspect.Parameter, said: Any, where: str) -> Any
 
 
 def _typed(wanted: Any, value: Any, where: str) -> Any:
-    from pydantic import AllowInfNan, TypeAdapter, ValidationError
-
     try:
         return TypeAdapter(Annotated[wanted, AllowInfNan(False)] if wanted is float else wanted).validate_python(value)
     except ValidationError as error:
         raise RegraftError(f"{error.errors()[0]['msg'].lower()}, not {value!r}", where=where) from None
+
+
+def refused(error: ValidationError, where: object) -> RegraftError:
+    """The first thing that a file says wrongly, on one line."""
+    first = error.errors()[0]
+    said = first["msg"].removeprefix("Value error, ")
+    value = f", not {first['input']!r}" if first["type"] not in ("value_error", "extra_forbidden", "missing") else ""
+    return RegraftError(f"{'.'.join(map(str, first['loc']))}: {said[:1].lower()}{said[1:]}{value}", where=where)
 
 
 def modules(kind: str) -> dict[str, str]:
@@ -92,10 +102,6 @@ def modules(kind: str) -> dict[str, str]:
 
 def described(thing: Any) -> Any:
     """A part, plan or setting as JSON values, for the record: name and knobs, all the way down."""
-    from dataclasses import fields, is_dataclass
-
-    from regraft.core.define import Spec
-
     if isinstance(thing, Spec):
         return {thing.name: {k: described(v) for k, v in thing.knobs.items()}}
     if is_dataclass(thing) and not isinstance(thing, type):

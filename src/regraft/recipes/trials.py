@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 from regraft.evidence.compared import Found
 from regraft.evidence.running import Notes, in_processes
@@ -18,7 +19,8 @@ class Trials:
 
     Attributes:
         find: gives the ground of a name; importable, so that other processes can call it.
-        notes: where results are kept. `state`: what they depend on beside the trial, such as the code.
+        notes: where results are kept.
+        state: what they depend on, such as the code, beside the trial and the files of its method.
         jobs: processes at once, of one thread each; averages do not depend on it.
         progress: told (trials done, trials in all, the last) as they end.
     """
@@ -42,7 +44,11 @@ class Trials:
             yield trial, found
 
     def _key(self, trial: Trial) -> str:
-        return hashlib.sha256(f"{self.state}/{trial!r}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{self.state}/{trial!r}".encode())
+        for part in [trial.method] if Path(trial.method).is_file() else trial.method.split("+"):
+            if part.endswith(".py"):
+                digest.update(Path(part).read_bytes())
+        return digest.hexdigest()[:16]
 
 
 def _work(find: Callable[[str], Ground], trial: Trial) -> Found:

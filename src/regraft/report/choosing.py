@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from regraft.evidence.cards import cards
-from regraft.evidence.compared import RECORDS, Comparison, Found, Row, cells, measured
+from regraft.evidence.compared import CONFIDENCE, RECORDS, Cells, Comparison, Row, measured, reach
 from regraft.evidence.pages import keep_up
 from regraft.report.methods import markdown, picture
 
@@ -68,6 +68,7 @@ def choose(rows: Mapping[str, Sequence[Row]], case: Case, tags: Mapping[str, set
         row
         for row in rows.get(case.ground, ())
         if not row.refused
+        and math.isfinite(row.mean("average")[0])
         and all(UPPER_BOUND not in tags.get(name, set()) for name in row.method.split("+"))
         and (case.keeps_rows or all(EXEMPLAR_FREE in tags.get(name, set()) for name in row.method.split("+")))
     ]
@@ -79,18 +80,9 @@ def choose(rows: Mapping[str, Sequence[Row]], case: Case, tags: Mapping[str, set
 
 
 def _worse(row: Row, best: Row) -> bool:
-    from scipy.special import stdtrit
-
-    apart = [abs(a.average - b.average) * _sign(a, b) for a, b in zip(best.found, row.found, strict=True)]
-    if len(apart) < 2:
-        return True
-    reach = float(stdtrit(len(apart) - 1, 0.975)) * statistics.stdev(apart) / math.sqrt(len(apart))
-    return statistics.fmean(apart) - reach > 0
-
-
-def _sign(best: Found, other: Found) -> int:
-    """1 where `best` is the better one of the two."""
-    return 1 if (best.average > other.average) == (best.better == "higher") else -1
+    sign = 1 if best.found[0].better == "higher" else -1
+    apart = [sign * (a.average - b.average) for a, b in zip(best.found, row.found, strict=True)]
+    return len(apart) < 2 or statistics.fmean(apart) > reach(apart, CONFIDENCE)
 
 
 def choosing(rows: Mapping[str, Sequence[Row]]) -> str:
@@ -103,24 +95,20 @@ def choosing(rows: Mapping[str, Sequence[Row]]) -> str:
         "those that cannot be told from it (95%, paired over seeds). Upper bounds, which keep or train on everything, "
         "are left out. On your own data: `regraft bench continual --recipe FILE`.",
         "",
-        "| case | best measured | average | cheapest as good | average | cost | kept |",
-        "|---|---|---|---|---|---|---|",
+        "| case | best measured | average | cheapest as good | average | steps | cost | kept |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for case in CASES:
-        choice = choose(rows, case, tags)
-        if choice is None:
-            continue
-        best, cheapest = cells(choice.best), cells(choice.cheapest)
-        names = [_link(row) for row in (choice.best, choice.cheapest)]
+    chosen = [(case.says, choice) for case in CASES if (choice := choose(rows, case, tags)) is not None]
+    for says, (best, _, cheapest) in chosen:
+        of = Cells.of(cheapest)
         lines.append(
-            f"| {case.says} | {names[0]} | {best[1]} | {names[1]} | {cheapest[1]} | {cheapest[3]} | {cheapest[4]} |"
+            f"| {says} | {_link(best)} | {Cells.of(best).average} | {_link(cheapest)} | {of.average} | {of.steps} "
+            f"| {of.cost} | {of.kept} |"
         )
     lines += ["", "## What cannot be told from the best", ""]
-    for case in CASES:
-        choice = choose(rows, case, tags)
-        if choice is not None:
-            alike = ", ".join(f"{_link(row)} ({row.cost:.1f}×)" for row in choice.as_good) or "none"
-            lines.append(f"- {case.says}: {_link(choice.best)} ({choice.best.cost:.1f}×); {alike}.")
+    for says, (best, as_good, _) in chosen:
+        alike = ", ".join(f"{_link(row)} ({row.cost:.1f}×)" for row in as_good) or "none"
+        lines.append(f"- {says}: {_link(best)} ({best.cost:.1f}×); {alike}.")
     return MADE + "\n".join(lines) + "\n"
 
 

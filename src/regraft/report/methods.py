@@ -11,15 +11,27 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from regraft.evidence.cards import cards
-from regraft.evidence.compared import COLUMNS, Comparison, cells
+from regraft.evidence.compared import COLUMNS, Cells, Comparison, remark
 from regraft.report.draw import STYLE, Axis
 from regraft.report.scatter import Point, scatter
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "replay": ("replay",),
     "distillation": ("distillation",),
-    "weights and gradients": ("weight regularisation", "gradient projection", "optimisation"),
-    "parameters of a task's own": ("parameter isolation", "prompts", "low rank", "heads"),
+    "weights and gradients": (
+        "weight regularisation",
+        "gradient projection",
+        "weight averaging",
+        "sparse",
+        "variational",
+    ),
+    "parameters of a task's own": (
+        "parameter isolation",
+        "mixture of experts",
+        "hypernetworks",
+        "prompts",
+        "low rank",
+    ),
 }
 """What a point's colour says; a method belongs to the first family that one of its tags names, else to none."""
 LEAST_SIZE, MOST_SIZE = 0.6, 12.0
@@ -36,8 +48,8 @@ def said(found: Comparison) -> str:
     )
     return (
         f"Judged on {len(found.seeds)} seeds; {how}. Average and forgetting after the last task, with 95% intervals; "
-        "cost: time as a multiple of plain training's, the median over seeds; kept: what stays in memory beside the "
-        "network."
+        "steps and cost: updates and time as multiples of plain training's, the median over seeds; kept: what stays in "
+        "memory beside the network."
     )
 
 
@@ -47,19 +59,25 @@ def markdown(found: Comparison, *, figure: str = "") -> str:
     for ground, says in found.grounds.items():
         lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
         rows = found.rows[ground]
-        lines += [f"| {' | '.join(cells(row))} |" for row in rows if not row.refused]
+        lines += [f"| {' | '.join(Cells.of(row))} |" for row in rows if not row.refused]
         blocks += [f"## {ground}", says[:1].upper() + says[1:] + "."]
         blocks += [figure.format(ground)] if figure else []
         blocks += ["\n".join(lines)]
-        blocks += [f"`{row.method}` is left out: {row.refused}." for row in rows if row.refused]
+        blocks += [f"`{row.method}` {note}." for row in rows if (note := remark(row))]
     return "\n\n".join(blocks) + "\n"
 
 
 def picture(found: Comparison, ground: str, *, width: int = 900, standalone: bool = False) -> str:
-    """One ground's methods: forgetting across, average upwards, cost as area."""
+    """One ground's methods: forgetting across, average upwards, cost as area; empty where none has both."""
     colours = _colours()
-    rows = [row for row in found.rows[ground] if not row.refused and math.isfinite(row.mean("forgetting")[0])]
-    right = rows[0].found[0].better == "higher" if rows else True
+    rows = [
+        row
+        for row in found.rows[ground]
+        if not row.refused and all(math.isfinite(row.mean(of)[0]) for of in ("forgetting", "average"))
+    ]
+    if not rows:
+        return ""
+    right = rows[0].found[0].better == "higher"
     scale, unit = (100, "%") if right else (1, "nats")
     points = []
     for row in rows:
@@ -86,13 +104,15 @@ def page(found: Comparison) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_file("methods.html"))
     style = Markup(_file("page.css") + STYLE)
-    pictures = {
-        ground: Markup(picture(found, ground))
-        for ground, rows in found.rows.items()
-        if any(not row.refused for row in rows)
-    }
     return template.render(
-        found=found, said=said(found), cells=cells, columns=COLUMNS, pictures=pictures, style=style, families=FAMILIES
+        found=found,
+        said=said(found),
+        cells=Cells.of,
+        remark=remark,
+        columns=COLUMNS,
+        pictures={ground: Markup(picture(found, ground)) for ground in found.grounds},
+        style=style,
+        families=FAMILIES,
     )
 
 
