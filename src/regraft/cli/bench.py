@@ -124,6 +124,7 @@ def _show(found: Comparison) -> None:
     for ground, says in found.grounds.items():
         out.print(f"\n{ground}: {says}\n")
         table = plain_table(*COLUMNS)
+        table.columns[0].no_wrap = True
         for row in found.rows[ground]:
             if not row.refused:
                 table.add_row(*Cells.of(row))
