@@ -38,7 +38,6 @@ TRAINING = Training(steps=STEPS, batch=6, lr=0.05, log_every=2)
 MEMORY = {
     "gradient_norms": {"norm": "l1", "values": torch.linspace(2.0, 1.0, STEPS)},
     "classes": torch.tensor([0, 1]),
-    "told": torch.ones(2, 3, dtype=torch.bool),
     "reprogram": {"tasks": {"1": {"5.weight": torch.ones(3, 7).double()}}, "anchor": 1},
     "convolve": {
         "tasks": {"1": {"5.weight": torch.ones(3, 7).double(), "5.bias": torch.ones(3).double()}},
@@ -65,7 +64,7 @@ MEMORY = {
     "reg_lora": {"0.weight": torch.arange(35).view(7, 5) % 3 == 0},
     "mean_field": {"0": {"mu": torch.zeros(24).double(), "sigma": torch.ones(24).double()}},
     "credal_set": {"mu": torch.eye(2, 24).double(), "sigma": torch.ones(2, 24).double(), "tasks": [[0], [1]]},
-    "gem": {"1": {"x": torch.ones(2, 5).double(), "y": torch.tensor([0, 1])}},
+    **{p: {"1": {"x": torch.ones(2, 5).double(), "y": torch.tensor([0, 1])}} for p in ("agem", "gem")},
     "refresh": {"0.weight": torch.ones(7, 5).double()},
     "ticket": {"0.weight": torch.arange(35).view(7, 5) % 3 == 0, "5.bias": torch.ones(3, dtype=torch.bool)},
     "sparse_vectors": {"0": {"0.weight": {"at": torch.tensor([0, 4]), "by": torch.tensor([1.0, -1.0]).double()}}},
@@ -94,7 +93,7 @@ def of(kind: str) -> list[Any]:
         "convolve": {"kernel": 3, "heads": 7, "roles": ("0",)},
         "jare": {"slots": 1, "groups": 1, "r": 2, "pulled": 1, "roles": ("0",)},
         "modulation_pool": {"size": 4, "r": 2, "roles": ("0",)},
-        "agem": {"memory": {"reservoir": {"size": 7}}, "loss": "nll"},
+        "agem": {"loss": "nll", "size": 7},
         "refresh": {"delta": 0.01},
         "cuber": {"loss": "nll", "hold": 0.1},
         "gem": {"loss": "nll", "size": 7},
@@ -263,10 +262,11 @@ def test_samplers_give_what_is_asked_at_odd_sizes(sampler: Any, count: int) -> N
 @pytest.mark.parametrize("schedule", of("schedules"))
 @pytest.mark.parametrize("total", [1, 2, 3, 100])
 def test_schedules_are_finite_and_never_negative(schedule: Any, total: int) -> None:
-    memory = {"gradient_norms": {"norm": "l1", "values": torch.linspace(2.0, 1.0, total)}}
+    norms = {"norm": "l1", "values": torch.linspace(2.0, 1.0, total)}
+    memory = {"gradient_norms": norms, "exemplars": {"columns": {"y": torch.arange(6)}}}
     nothing: Any = None
     progress = Progress(0, total)
-    ctx = Context({}, {}, memory, torch.Generator(), lambda: progress, nothing, nothing, nothing)
+    ctx = Context({}, {"new": Rows({"y": torch.arange(4)})}, memory, torch.Generator(), lambda: progress, nothing, nothing, nothing)
     running = schedule.begin(ctx)
     values = [running(Progress(step, total)) for step in range(total)]
     assert all(0 <= v < float("inf") for v in values), values

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.core.errors import Clash, RegraftError
+from regraft.core.parts import Outcome, Progress
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.data.scenario import blurred, domains, few_shot, recurring, split_classes
+from regraft.engine.edits import still
 from regraft.engine.fit import fit
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
@@ -39,9 +41,10 @@ def table(count: int, seed: int = 0, classes: int = CLASSES) -> Rows:
     return Rows({"x": x, "y": torch.arange(count) % classes, "row": torch.arange(count)})
 
 
-def network(*, conv: bool = False) -> Classifier:
+def network(*, conv: bool = False, inplace: bool = False) -> Classifier:
     torch.manual_seed(1)
-    layers: list[nn.Module] = [nn.Linear(WIDTH, 8), nn.Tanh(), nn.Linear(8, CLASSES)]
+    bend = nn.ReLU(inplace=True) if inplace else nn.Tanh()
+    layers: list[nn.Module] = [nn.Linear(WIDTH, 8), bend, nn.Linear(8, CLASSES)]
     if conv:
         layers = [nn.Unflatten(1, (1, WIDTH)), nn.Conv1d(1, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(12, CLASSES)]
     return Classifier(nn.Sequential(*layers).double())
@@ -155,13 +158,20 @@ def test_ewc_has_the_textbook_gradient() -> None:
 # --- the Fisher information ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("conv", [False, True])
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize(("conv", "inplace"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("count", [1, 7])
-def test_the_fisher_is_of_every_row_by_itself(conv: bool, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, rows = network(conv=conv), table(count)
+def test_the_fisher_is_of_every_row_by_itself(
+    conv: bool, inplace: bool, count: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = network(conv=conv, inplace=inplace), table(count)
+    classes = torch.arange(CLASSES).expand(count, -1)
+    if told:
+        model.task_classes = torch.arange(CLASSES) // 3 == torch.arange(2)[:, None]
+        rows, classes = rows.having(task=rows["y"] // 3), (rows["y"] // 3 * 3)[:, None] + torch.arange(3)
     expected = {n: torch.zeros_like(t) for n, t in model.state().items()}
-    for row in rows.chunks(1):
-        loss = F.cross_entropy(model.module(row["x"]), row["y"])
+    for row, its in zip(rows.chunks(1), classes, strict=True):
+        loss = F.cross_entropy(model.module(row["x"])[:, its], (its == row["y"]).nonzero()[0])
         for (n, _), g in zip(
             model.module.named_parameters(), torch.autograd.grad(loss, list(model.module.parameters())), strict=True
         ):
@@ -222,6 +232,21 @@ def test_every_row_is_kept_with_the_same_chance() -> None:
     assert (kept - 60).abs().max() < 4 * 6.9
 
 
+def test_passes_over_a_task_bias_its_share_of_the_memory_to_nobody() -> None:
+    shares, size, passes = torch.zeros(3), 40, 5
+    for seed in range(40):
+        memory: dict[str, Any] = {}
+        for task in range(3):
+            run = reservoir(size).begin(still({}, {}, memory, name="reservoir", seed=10 * seed + task))
+            dice = torch.Generator().manual_seed(10 * seed + task)
+            for row in torch.cat([torch.randperm(size, generator=dice) for _ in range(passes)]).split(8):
+                rows = Rows({"of": torch.full((len(row),), task), "row": row})
+                run.observe(Outcome("new", rows, {}, Progress(0, 1), {}))
+            memory = run.leave()
+        shares += memory["reservoir"]["columns"]["of"].bincount(minlength=3) / size / 40
+    assert (shares - 1 / 3).abs().max() < 0.04
+
+
 def test_what_cannot_be_remembered() -> None:
     with pytest.raises(RegraftError, match="the size is 0"):
         reservoir(0)
@@ -233,16 +258,37 @@ def test_what_cannot_be_remembered() -> None:
         fit(network(), plan, {"new": table(4).having(name=list("abcd"))}, Training(steps=1, batch=4, lr=0.1))
 
 
+def test_where_the_task_is_known_every_part_learns_among_its_classes() -> None:
+    rows, old = (
+        table(6, seed).having(y=torch.arange(6) % 3 + first, task=torch.full((6,), task))
+        for seed, first, task in ((0, 3, 1), (2, 0, 0))
+    )
+
+    def among(rows: Rows) -> dict[str, Tensor]:
+        first = int(rows["task"][0]) * 3
+        return textbook(lambda net, _: F.cross_entropy(net(rows["x"])[:, first : first + 3], rows["y"] - first))
+
+    g, r = among(rows), among(old)
+    dot, size = (sum(float((a[n] * r[n]).sum()) for n in r) for a in (g, r))
+    model, plan = network(), Plan((Feed("new", shuffled()),), (Weighted(nll()),), gradients=(agem(nll(), 6),))
+    model.task_classes = torch.arange(CLASSES) // 3 == torch.arange(2)[:, None]
+    before = {n: t.clone() for n, t in model.state().items()}
+    memory = {"agem": {"0": {n: old[n] for n in ("x", "y", "task")}}}
+    fit(model, plan, {"new": rows}, Training(1, 6, 1.0, optimizer="SGD", clip=None, explode=1e9), memory=memory)
+    assert dot < 0
+    assert close({n: before[n] - t for n, t in model.state().items()}, {n: g[n] - dot / size * r[n] for n in g})
+
+
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
 def test_agem_projects_onto_the_memory(remembered: dict[str, Any]) -> None:
     rows = table(12)
-    wrong = {"reservoir": {"columns": {"x": rows["x"][:9], "y": CLASSES - 1 - rows["y"][:9]}, "seen": 9}}
+    wrong = {"x": rows["x"][:9], "y": CLASSES - 1 - rows["y"][:9]}
     plan = Plan((Feed("new", shuffled()),), (Weighted(nll()),))
-    projected = plan + Plan(gradients=(agem(reservoir(9), nll()),))
-    for memory in (remembered, wrong):
-        columns = memory["reservoir"]["columns"]
+    projected = plan + Plan(gradients=(agem(nll(), 9),))
+    for columns in ({n: remembered["reservoir"]["columns"][n] for n in "xy"}, wrong):
+        memory = {"agem": {"0": columns}}
         g = textbook(lambda net, _: F.cross_entropy(net(rows["x"]), rows["y"]))
         r = textbook(lambda net, _, c=columns: F.cross_entropy(net(c["x"]), c["y"]))
         dot, size = (sum(float((a[n] * r[n]).sum()) for n in r) for a in (g, r))

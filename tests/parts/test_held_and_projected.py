@@ -79,23 +79,27 @@ def test_mas_is_sensitivity_of_every_row_by_itself(conv: bool, monkeypatch: pyte
     assert close({n: t + 1 for n, t in again.items()}, expected)
 
 
-def test_si_is_the_path_integral_of_the_losses_gradient() -> None:
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_si_is_the_path_integral_of_the_losses_gradient(clip: float | None) -> None:
     rows, c, xi, lr = table(9), 0.7, 0.05, 0.1
     Omega, anchor = matters()
     plan = PLAIN + Plan(penalties=(Weighted(si(xi), c),), gradients=(si(xi),))
     model = network()
     memory = {"si": {"Omega": Omega, "w": anchor}}
-    left = fit(model, plan, {"new": rows}, Training(5, 9, lr, **SGD), memory=memory).memory["si"]
+    left = fit(model, plan, {"new": rows}, Training(5, 9, lr, **{**SGD, "clip": clip}), memory=memory).memory["si"]
     net = network().module
     w = dict(net.named_parameters())
     start, omega = {n: t.detach().clone() for n, t in w.items()}, {n: torch.zeros_like(t) for n, t in w.items()}
     for _ in range(5):
         g = torch.autograd.grad(F.cross_entropy(net(rows["x"]), rows["y"]), list(w.values()))
         with torch.no_grad():
-            for (n, t), own in zip(w.items(), g, strict=True):
-                step = -lr * (own + 2 * c * Omega[n] * (t - anchor[n]))
-                omega[n] -= own * step
-                t += step
+            whole = [own + 2 * c * Omega[n] * (t - anchor[n]) for (n, t), own in zip(w.items(), g, strict=True)]
+            norm = torch.stack([t.norm() for t in whole]).norm()
+            factor = 1.0 if clip is None else clip / (norm + 1e-6)
+            assert clip is None or norm > clip
+            for (n, t), own, step in zip(w.items(), g, whole, strict=True):
+                omega[n] += own * lr * factor * step
+                t -= lr * factor * step
     expected = {n: (Omega[n] + omega[n] / ((t - start[n]).square() + xi)).clamp(min=0) for n, t in w.items()}
     assert close(left["Omega"], {n: t.detach() for n, t in expected.items()})
     assert close(left["w"], {n: t.detach() for n, t in w.items()})
@@ -135,7 +139,7 @@ def test_cosines_have_the_textbook_gradient() -> None:
 def test_the_most_interfered_rows_are_drawn(size: int) -> None:
     old, new = table(9, 3), table(4)
     memory = {"reservoir": {"columns": {"x": old["x"][:size], "y": old["y"][:size]}, "seen": 50}}
-    feed = Feed("memory", mir(reservoir(9), nll(), candidates=9, alpha=0.3), beside=1.0)
+    feed = Feed("memory", mir(reservoir(9), nll(), candidates=9 / 4, alpha=0.3), beside=1.0)
     plan = PLAIN + Plan(feeds=(feed,))
     drawn = batches(plan, new, memory)["memory"]
     net = network().module
@@ -153,12 +157,11 @@ def test_the_most_interfered_rows_are_drawn(size: int) -> None:
 
 
 def test_looking_ahead_leaves_the_step_as_it_is() -> None:
-    """With as many candidates as places it draws what its memory draws: the step is that of plain replay, in bits."""
     old, new = table(4, 3), table(4)
     memory = {"reservoir": {"columns": {"x": old["x"], "y": old["y"]}, "seen": 50}}
     plans = [
         PLAIN + Plan(feeds=(Feed("memory", sampler, beside=0.5),))
-        for sampler in (reservoir(4), mir(reservoir(4), nll(), candidates=4))
+        for sampler in (reservoir(4), mir(reservoir(4), nll(), candidates=2.0))
     ]
     two, looked = (gradients(plan, new, memory) for plan in plans)
     assert two.keys() == looked.keys()

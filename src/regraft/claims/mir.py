@@ -11,7 +11,7 @@ from regraft.recipes.strategy import Strategy
 from regraft.worlds.splits import lived, memory
 
 ONCE = {"epochs": 1, "batch": 10, "lr": 0.2}
-SIZE, CANDIDATES = 200, 40
+SIZE, CANDIDATES = 200, 4.0
 
 
 def random_rows(meter: Meter, seed: int) -> dict[str, float]:

@@ -18,12 +18,12 @@ from regraft.engine.training import Training
 from regraft.evidence.claims import Arm, Claim, Meter, Test
 from regraft.models.classifier import Classifier
 from regraft.parts.edits.add_sparse import add_sparse
-from regraft.parts.losses.own_task import own_task
+from regraft.parts.losses.nll import nll
 from regraft.parts.penalties.l1_start import l1_start
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.trainables.sparse_vector import sparse_vector
 from regraft.parts.trainables.ticket import ticket
-from regraft.worlds.languages import BATCH, HELD, LR, TOLD, Language, accuracy, base, masked, tagged
+from regraft.worlds.languages import BATCH, HELD, LR, Language, accuracy, base, masked, tagged
 
 LANGUAGE, TASK, LABELS, L1 = 800, 400, 2000, 0.1
 K_LANGUAGE, K_TASK = 0.3, 0.1
@@ -41,7 +41,7 @@ def learned(
 ) -> Mapping[str, Any]:
     """What is in memory after a training; the feeds share its batches evenly."""
     near = Weighted(l1_start(), L1)
-    plan = Plan(tuple(Feed(name, shuffled(name)) for name in feeds), (Weighted(own_task()),), (near,), tuple(trained))
+    plan = Plan(tuple(Feed(name, shuffled(name)) for name in feeds), (Weighted(nll()),), (near,), tuple(trained))
     setting = Training(steps, BATCH, LR, knobs={"weight_decay": 0.0}, seed=seed, log_every=steps)
     return fit(model, plan, feeds, setting, memory=memory, meter=meter).memory
 
@@ -83,7 +83,7 @@ def composed(K_language: float = K_LANGUAGE, K_task: float = K_TASK, *, random: 
     def arm(meter: Meter, seed: int) -> dict[str, float]:
         with one_thread():
             model = base(seed)
-            memory: Mapping[str, Any] = {"told": TOLD}
+            memory: Mapping[str, Any] = {}
             start = {name: tensor.clone() for name, tensor in model.state().items()}
             for language in get_args(Language):
                 rows = masked(language, seed)
@@ -113,7 +113,7 @@ def alone(K: float) -> Arm:
             model = base(seed)
             start = {name: tensor.clone() for name, tensor in model.state().items()}
             rows = tagged("A", seed, LABELS)
-            memory = vector(model, "task", rows, {"told": TOLD}, K, False, UPDATES, meter, seed)
+            memory = vector(model, "task", rows, {}, K, False, UPDATES, meter, seed)
             return asked(model, start, memory, "A", seed) | asked(model, start, memory, "B", seed)
 
     return arm
@@ -124,7 +124,7 @@ def at_once(meter: Meter, seed: int) -> dict[str, float]:
     with one_thread():
         model = base(seed)
         feeds = {"A": masked("A", seed), "B": masked("B", seed), "new": tagged("A", seed, LABELS)}
-        learned(model, feeds, {"told": TOLD}, [], UPDATES, meter, seed)
+        learned(model, feeds, {}, [], UPDATES, meter, seed)
         return {language: accuracy(model, tagged(language, seed, HELD)) for language in get_args(Language)}
 
 

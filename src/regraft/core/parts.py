@@ -76,6 +76,8 @@ class Model(Protocol):
     module: nn.Module
     vmaps: bool
     """Whether torch.func.vmap may go over the rows."""
+    task_classes: Tensor | None
+    """Which classes each task has, bool [tasks, classes], for rows whose column `task` says of which they are."""
 
     @property
     def device(self) -> torch.device: ...
@@ -147,12 +149,17 @@ class View:
 
     @cached_property
     def target_nll(self) -> Tensor:
-        """Negative log-likelihood of every target in nats, shaped as the targets."""
-        out = self.out
-        if out.logits.dim() == 2:
-            return F.cross_entropy(out.logits, out.targets, reduction="none")
-        flat = F.cross_entropy(out.logits.flatten(0, -2), out.targets.flatten(), reduction="none")
-        return flat.view_as(out.targets)
+        """Negative log-likelihood of every target in nats, shaped as the targets.
+
+        A row that says of which task it is has a class of that task: the likelihood is among those alone.
+        """
+        logits, targets, tasks = self.out.logits, self.out.targets, self.model.task_classes
+        if logits.dim() > 2:
+            flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+            return flat.view_as(targets)
+        if tasks is not None and "task" in self.rows:
+            logits = logits.masked_fill(~tasks[self.rows["task"]], -torch.inf)
+        return F.cross_entropy(logits, targets, reduction="none")
 
     @cached_property
     def nll(self) -> Tensor:

@@ -1,9 +1,11 @@
 """Scenarios: a stream of tasks made of rows. They are data: what a learner is told of them is said in them.
 
 class-incremental     each task brings classes of its own; one head for all
-task-incremental      the same, and the task is known when it is asked
+task-incremental      the same, and of every row the task is known: it is learned and asked among that task's classes
 domain-incremental    the classes stay, the inputs change
 long                  each task has a few classes drawn at random, so that they come back
+
+Paper: "Three types of incremental learning" van de Ven et al. 2022. https://arxiv.org/abs/1904.07734
 """
 
 from __future__ import annotations
@@ -92,6 +94,17 @@ class Scenario:
     def told(self) -> bool:
         """Whether rows say of which task they are."""
         return any(task.number is not None for task in self.tasks)
+
+    @property
+    def task_classes(self) -> Tensor | None:
+        """Which classes each task has, bool [tasks, classes]; None where rows do not say of which task they are."""
+        if not self.told:
+            return None
+        numbered = [(task.number, task.classes) for task in self.tasks if task.number is not None]
+        found = torch.zeros(1 + max(number for number, _ in numbered), self.classes, dtype=torch.bool)
+        for number, classes in numbered:
+            found[number, classes] = True
+        return found
 
 
 def split_classes(

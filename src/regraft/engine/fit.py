@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -440,16 +440,17 @@ class _Run:
         """Fills the gradients with those of the losses; each row's values by feed and loss, if anybody observes."""
         for p in self.moving.values():
             p.grad = None
-        views = list(self._views(drawn))
-        terms = [(t, s, [_reads(t, *v) for v in views]) for t, s in losses]
+        views = deque(self._views(drawn))
+        terms = [(t, s, deque(_reads(t, *v) for v in views)) for t, s in losses]
         totals = self.processes.totals([_total(t.run, each) for t, _, each in terms])
         alone = self.processes.size == 1
         heard: Heard = {}
-        for i in range(len(views) if terms else 0):
+        while views and terms:
+            whole, layout = views.popleft()  # a micro-batch is let go before the next one is read
             bill: Tensor | None = None
-            with self.precision if alone else self.processes.reading(self.precision, last=i == len(views) - 1):
+            with self.precision if alone else self.processes.reading(self.precision, last=not views):
                 for (term, strength, each), total in zip(terms, totals, strict=True):
-                    for view, spans in each[i]:
+                    for view, spans in each.popleft():
                         values, weight = _row_loss(term.run, view), _row_weight(term.run, view)
                         pooled = _pool(values, weight, total)
                         share = pooled if strength == 1.0 else strength * pooled
@@ -459,12 +460,12 @@ class _Run:
                         for feed, a, b in spans if self.observers and listen else ():
                             heard.setdefault((feed, term.name), []).append(values.detach()[a:b])
                 for name in self.wanted if listen else ():
-                    if (output := getattr(views[i][0].out, name)) is None:
+                    if (output := getattr(whole.out, name)) is None:
                         raise RegraftError(f"a part wants the model's {name}, which it does not give")
-                    for feed, a, b in views[i][1]:
+                    for feed, a, b in layout:
                         heard.setdefault((feed, f"output/{name}"), []).append(output.detach()[a:b])
                 if not alone:
-                    bill = self.processes.bill(bill, views[i][0])
+                    bill = self.processes.bill(bill, whole)
             if bill is not None and bill.requires_grad:
                 bill.backward()
         return heard
@@ -516,7 +517,7 @@ class _Run:
     # --- what parts may ask for
 
     def gradient_of(self, rows: Rows, loss: Loss) -> Grads:
-        term = _Term(loss.begin(self.context("gradient")), (), 1.0, "gradient")
+        term = _Term(self.begin(loss), (), 1.0, "gradient")
         return self._aside(lambda: self._fill([("", rows)], [(term, 1.0)], listen=False))
 
     def again(self) -> Grads:

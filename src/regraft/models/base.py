@@ -37,6 +37,7 @@ class TorchModel:
     """
 
     vmaps = True
+    task_classes: Tensor | None = None
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -80,10 +80,13 @@ def _by_layers(
     if set(held) != set(names) or len(held) != len(set(held)):
         return None
     calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
-    hooks = [
-        layer.register_forward_hook(lambda m, inputs, output: calls.append((m, inputs[0].detach(), output)))
-        for layer in layers
-    ]
+
+
+    def keep(layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        calls.append((layer, inputs[0].detach(), output))
+        return output.clone()  # what comes next may write into it
+
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
     total = {name: torch.zeros_like(tensor) for name, tensor in slots.items()}
     try:
         for chunk in rows.chunks(

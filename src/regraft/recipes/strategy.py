@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import shutil
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from regraft.core.errors import Clash, RegraftError, nearest
 from regraft.core.parts import Answers, Edit, Model, Out
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
-from regraft.data.scenario import Scenario, Task
+from regraft.data.scenario import Scenario
 from regraft.engine import checkpoint
 from regraft.engine.edits import apply, still
 from regraft.engine.evaluate import mean_nll
@@ -34,7 +35,6 @@ from regraft.engine.fit import Meter, fit
 from regraft.engine.training import Training
 from regraft.numerics.accumulation import accumulation
 from regraft.parts.losses.nll import nll
-from regraft.parts.losses.own_task import own_task
 from regraft.parts.metrics.ability_matrix import AbilityMatrix
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.recipes.resolve import modules
@@ -162,7 +162,13 @@ def method_named(name: str) -> Method:
         if not path.is_file() or spec is None or spec.loader is None:
             raise RegraftError("there is no such file", where=name)
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            run = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == spec.origin]
+            line = error.lineno if isinstance(error, SyntaxError) else run[-1]
+            why = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
+            raise RegraftError(f"the file cannot be run: {why}", where=f"{name}:{line}") from None
         name = path.stem
     elif name in known:
         module = importlib.import_module(known[name])
@@ -226,6 +232,7 @@ def live(
     folder: Path | None = None,
     checkpoint_seconds: float = 60.0,
     on_task: Callable[[int, Sequence[float]], None] | None = None,
+    on_notice: Callable[[str], None] = print,
 ) -> Lived:
     """Learns the tasks of a scenario in order; `model` ends as it is after the last.
 
@@ -233,10 +240,11 @@ def live(
         training: its `batch` counts new rows; its `steps` are set by `epochs` and the task's rows.
         folder: where the stream is kept; one that was stopped goes on from there and ends in the same bits.
         on_task: told each task's number and the scores after it.
+        on_notice: told of a damaged checkpoint, and that an older one serves.
 
     Raises RegraftError for a part that cannot do what the stream asks of it.
     """
-    stream = _Stream(model, scenario, strategy, training, epochs, meter, folder, checkpoint_seconds)
+    stream = _Stream(model, scenario, strategy, training, epochs, meter, folder, checkpoint_seconds, on_notice)
     for i in range(stream.done, len(scenario.tasks)):
         stream.learn(i)
         if on_task is not None:
@@ -256,19 +264,25 @@ class _Stream:
         meter: Meter | None,
         folder: Path | None,
         checkpoint_seconds: float,
+        on_notice: Callable[[str], None],
     ) -> None:
         self.model, self.scenario, self.strategy = model, scenario, strategy
         self.training, self.epochs, self.meter = training, epochs, meter
-        self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
+        tasks = scenario.task_classes
+        model.task_classes = None if tasks is None else tasks.to(model.device)
+        self.folder, self.checkpoint_seconds, self.on_notice = folder, checkpoint_seconds, on_notice
         own = any(feed.name == "new" for feed in strategy.plan.feeds)
-        self.plan = Plan(() if own else (Feed("new", shuffled()),)) + strategy.plan + _labels(strategy, scenario)
+        labels = strategy.labels or (Weighted(nll()),)
+        self.plan = Plan(() if own else (Feed("new", shuffled()),)) + strategy.plan + Plan(losses=labels)
         steps = (*strategy.before, *strategy.after, *strategy.release)
         keeps = strategy.fresh or any(isinstance(step, Stage) and step.fresh for step in steps)
         self.first = {name: tensor.clone() for name, tensor in model.state().items()} if keeps else {}
         self.memory: Mapping[str, Any] = {}
         self.scores: list[list[float]] = []
         self.done = 0
-        saved = None if folder is None else checkpoint.newest(folder / "tasks")[0]
+        saved, damage = (None, []) if folder is None else checkpoint.newest(folder / "tasks")
+        for error in damage:
+            on_notice(f"{error}; the checkpoint before it serves")
         if saved is not None:
             self.memory, self.scores, self.done = saved["memory"], saved["scores"], saved["done"]
             model.load(saved["model"])
@@ -282,8 +296,7 @@ class _Stream:
         if strategy.reads == "all":
             data["new"] = _numbered(Rows.join(t.train for t in self.scenario.tasks[: i + 1]))
         known = self.memory.get("classes", torch.empty(0, dtype=torch.long))
-        told = self.memory.get("told", torch.zeros(0, self.scenario.classes, dtype=torch.bool))
-        self.memory = {**self.memory, "classes": known, "told": _told(told, task)}
+        self.memory = {**self.memory, "classes": known}
         seed = self.training.seed + i
         own = [Stage(self.plan, strategy.epochs, fresh=strategy.fresh)] if strategy.epochs else []
         for place, step in enumerate([*strategy.before, *own, *strategy.after]):
@@ -320,19 +333,19 @@ class _Stream:
             return apply(step, model, data, memory, seed=seed)
         if step.fresh:
             model.load(self.first)
-        plan = replace(step.plan, losses=_among(step.plan.losses, self.scenario))
         length = max(1, round(self.epochs * step.epochs * data["new"].count / self.training.batch))
         setting = replace(self.training, steps=step.steps or length, lr=self.training.lr * step.lr, seed=seed)
         folder = None if self.folder is None else self.folder / place
         return fit(
             model,
-            plan,
+            step.plan,
             data,
             setting,
             memory=memory,
             meter=self.meter,
             folder=folder,
             checkpoint_seconds=self.checkpoint_seconds,
+            on_notice=self.on_notice,
         ).memory
 
 
@@ -375,34 +388,15 @@ class _Answering:
 def _answers(model: Model, strategy: Strategy, memory: Mapping[str, Any]) -> Callable[[Rows], Tensor] | None:
     """How the model answers, if not by itself: as the strategy's trainable says."""
     name = "answer"
-    runs = [part.begin(still({"student": model}, {}, memory, name=name, seed=0)) for part in strategy.plan.trainables]
-    answering = [
-        (part, run) for part, run in zip(strategy.plan.trainables, runs, strict=True) if isinstance(run, Answers)
-    ]
+    stages = [step.plan for step in (*strategy.before, *strategy.after, *strategy.release) if isinstance(step, Stage)]
+    answering: dict[str, Answers] = {}
+    for part in (part for plan in (*stages, strategy.plan) for part in plan.trainables):
+        run = part.begin(still({"student": model}, {}, memory, name=name, seed=0))
+        if isinstance(run, Answers):
+            answering[type(part).__name__] = run
     if len(answering) > 1:
-        one, other = (type(part).__name__ for part, _ in answering[:2])
-        raise Clash(f"{one} and {other} both say how the version answers", do="Keep one")
-    return answering[0][1].answer if answering and memory else None
-
-
-def _labels(strategy: Strategy, scenario: Scenario) -> Plan:
-    """What is learned from labels; where tests say of which task they are, among the classes of that task."""
-    return Plan(losses=_among(strategy.labels or (Weighted(nll()),), scenario))
-
-
-def _among(losses: tuple[Weighted, ...], scenario: Scenario) -> tuple[Weighted, ...]:
-    return tuple(replace(w, part=own_task()) if scenario.told and w.part == nll() else w for w in losses)
-
-
-def _told(told: Tensor, task: Task) -> Tensor:
-    """Which classes each task has that rows may name, bool [tasks, classes], with those of this one."""
-    if task.number is None:
-        return told
-    if task.number >= len(told):
-        told = torch.cat([told, told.new_zeros(task.number + 1 - len(told), told.shape[1])])
-    told = told.clone()
-    told[task.number, task.classes] = True
-    return told
+        raise Clash(f"{' and '.join(answering)} both say how the version answers", do="Keep one")
+    return next(iter(answering.values())).answer if answering and memory else None
 
 
 def _numbered(rows: Rows) -> Rows:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from regraft.core.plan import Plan
 from regraft.parts.gradients.agem import agem
 from regraft.parts.losses.nll import nll
-from regraft.parts.samplers.reservoir import reservoir
 from regraft.recipes.strategy import Strategy, method
 
 
 @method()
-def a_gem(*, memory: int = 200, rows: int = 64) -> Strategy:
-    return Strategy(Plan(gradients=(agem(reservoir(memory), nll(), rows),)))
+def a_gem(*, memory: int = 200, rows: int = 256) -> Strategy:
+    return Strategy(Plan(gradients=(agem(nll(), memory, rows),)))

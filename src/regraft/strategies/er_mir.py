@@ -14,7 +14,7 @@ from regraft.parts.samplers.reservoir import reservoir
 from regraft.recipes.strategy import Strategy, method
 
 
-@method(tune={"candidates": (20, 50)}, null={"beside": 0.0})
-def er_mir(*, memory: int = 200, beside: float = 1.0, candidates: int = 50, alpha: float = 0.1) -> Strategy:
+@method(tune={"candidates": (2.0, 5.0)}, null={"beside": 0.0})
+def er_mir(*, memory: int = 200, beside: float = 1.0, candidates: float = 5.0, alpha: float = 0.1) -> Strategy:
     sampler = mir(reservoir(memory), nll(), candidates, alpha)
     return Strategy(Plan(feeds=(Feed("memory", sampler, beside=beside),)))

@@ -24,7 +24,7 @@ from regraft.engine.bits import one_thread
 from regraft.engine.fit import fit
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
-from regraft.parts.losses.own_task import own_task
+from regraft.parts.losses.nll import nll
 from regraft.parts.samplers.shuffled import shuffled
 
 Language: TypeAlias = Literal["A", "B"]
@@ -34,8 +34,8 @@ HIDDEN_WORD = VOCABULARY - 1
 EMBED, HIDDEN = 32, 128
 TEXT, HELD = 20_000, 2_000
 BASE_STEPS, BATCH, LR, FOREIGN = 1500, 64, 3e-3, 0.05
-TOLD = torch.arange(VOCABULARY + TAGS).lt(VOCABULARY).eq(torch.tensor([[True], [False]]))
-"""Which outputs answer what is masked, and which the tags: as `own_task` finds it in memory."""
+TASK_CLASSES = torch.arange(VOCABULARY + TAGS).lt(VOCABULARY).eq(torch.tensor([[True], [False]]))
+"""Which outputs answer what is masked, and which the tags."""
 
 
 class MaskedWords(nn.Module):
@@ -100,8 +100,9 @@ def _base(seed: int) -> Classifier:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model = Classifier(MaskedWords(), head="tags")
+    model.task_classes = TASK_CLASSES
     data = {"A": masked("A", seed), "B": masked("B", seed)}
-    plan = Plan((Feed("A", shuffled("A")), Feed("B", shuffled("B"), FOREIGN)), (Weighted(own_task()),))
+    plan = Plan((Feed("A", shuffled("A")), Feed("B", shuffled("B"), FOREIGN)), (Weighted(nll()),))
     with one_thread():
-        fit(model, plan, data, Training(BASE_STEPS, BATCH, LR, seed=seed, log_every=BASE_STEPS), memory={"told": TOLD})
+        fit(model, plan, data, Training(BASE_STEPS, BATCH, LR, seed=seed, log_every=BASE_STEPS))
     return model

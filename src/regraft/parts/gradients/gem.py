@@ -26,12 +26,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Loss
-from regraft.core.rows import Rows
-from regraft.numerics.mixture import values
+from regraft.numerics.episodic import Episodic
+from regraft.numerics.projection import dot
 
 
 @dataclass(frozen=True)
@@ -48,60 +47,31 @@ class gem:
             raise RegraftError(f"gem: gamma is {self.gamma}; it must be 0 or more")
 
     def begin(self, ctx: Context) -> _GEM:
+        ctx.begin(self.loss)
         return _GEM(self, ctx)
 
 
 class _GEM:
     def __init__(self, part: gem, ctx: Context) -> None:
         self.part, self.ctx = part, ctx
-        left: Mapping[str, Mapping[str, Tensor]] = ctx.memory.get("gem", {})
-        self.kept = {task: Rows(dict(columns)) for task, columns in left.items()}
-        self.now = self._now()
-
-    def _now(self) -> str:
-        rows = self.ctx.rows(self.part.source)
-        if "task" not in rows:
-            return str(len(self.kept))
-        said = torch.as_tensor(values(rows, "task")).unique().tolist()
-        if len(said) != 1:
-            raise RegraftError(f"gem: the rows {self.part.source!r} are of the tasks {said}, not of one")
-        return str(said[0])
+        self.memory = Episodic(ctx, "gem", part.size, part.source)
 
     def update(self, grads: Grads) -> Grads:
-        past = [self.ctx.gradient(rows, self.part.loss) for task, rows in self.kept.items() if task != self.now]
-        against = np.array([_dot(grads, g) for g in past])
-        if not len(past) or against.min() >= 0:
+        past = [self.ctx.gradient(rows, self.part.loss) for rows in self.memory.past]
+        if not past:
             return grads
-        inner = np.array([[_dot(a, b) for b in past] for a in past])
-        v = dual(inner, against, self.part.gamma)
+        each = [grads, *past]
+        K = torch.stack([dot(a, b) for a in each for b in each]).view(len(each), -1).cpu().numpy()
+        if K[0, 1:].min() >= 0:
+            return grads
+        v = dual(K[1:, 1:], K[0, 1:], self.part.gamma)
         return {
             name: g + sum(float(weight) * own[name] for weight, own in zip(v, past, strict=True) if name in own)
             for name, g in grads.items()
         }
 
     def leave(self) -> Mapping[str, Any]:
-        tasks = [*(task for task in self.kept if task != self.now), self.now]
-        each, more = divmod(self.part.size, len(tasks))
-        left = {}
-        for place, task in enumerate(tasks):
-            count = each + (place < more)
-            rows = self.kept.get(task, Rows({}))
-            if task == self.now:
-                rows = self._some(Rows.join([rows, self._some(self._source(), count)]), count)
-            if count:
-                left[task] = {name: rows[name][:count].clone() for name in rows}
-        return {"gem": left}
-
-    def _source(self) -> Rows:
-        rows = self.ctx.rows(self.part.source)
-        return rows.only(*(name for name in rows if name != "row"))
-
-    def _some(self, rows: Rows, count: int) -> Rows:
-        """Random rows, in memory."""
-        taken = rows.take(torch.randperm(rows.count, generator=self.ctx.rng)[:count])
-        if foreign := [name for name, column in taken.items() if not isinstance(column, Tensor)]:
-            raise RegraftError(f"gem: column {foreign[0]!r} is not a tensor, so it cannot be kept")
-        return taken
+        return {"gem": self.memory.left()}
 
 
 def dual(inner: NDArray[np.float64], against: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
@@ -112,7 +82,3 @@ def dual(inner: NDArray[np.float64], against: NDArray[np.float64], gamma: float)
     target = -basis[:, real].T @ (against + gamma * inner.sum(1)) / root
     found: NDArray[np.float64] = nnls(root[:, None] * basis[:, real].T, target)[0]
     return gamma + found
-
-
-def _dot(a: Grads, b: Grads) -> float:
-    return float(sum(float((g * b[name]).sum(dtype=torch.float64)) for name, g in a.items() if name in b))

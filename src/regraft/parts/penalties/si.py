@@ -54,7 +54,8 @@ class _SI(Stateful):
         self.start = {name: tensor.detach().clone() for name, tensor in student.weights().items()}
         self.omega: dict[str, Tensor] = {}
         self.g: Grads = {}
-        self.strength: Tensor | None = None
+        self.asked: Tensor | None = None
+        self.strength: Tensor | None = None  # of the penalty in this step; None: it was not there
 
     def penalty(self, weights: Weights) -> Tensor:
         if self.ctx.progress().step and not self.omega:
@@ -66,10 +67,11 @@ class _SI(Stateful):
 
     def _charged(self, strength: Tensor) -> None:
         """How much the plan makes of the penalty: the gradient of what it adds to the objective."""
-        self.strength = strength
+        self.asked = strength
 
     def update(self, grads: Grads) -> Grads:
-        self.g = grads
+        self.g = {name: g.clone() for name, g in grads.items()}  # clipping writes into them
+        self.strength, self.asked = self.asked, None
         return grads
 
     def lands(self) -> bool:

@@ -1,10 +1,10 @@
 """Maximally interfered retrieval: of a memory's rows, those that the coming step would harm most.
 
     w' = w - alpha · gradient of `loss` on the rows of feed `source`
-    score_r = l_r(w') - l_r(w)        the batch: the rows of highest score among `candidates` drawn from the memory
+    score_r = l_r(w') - l_r(w)        the batch: the rows of highest score among those drawn from the memory
 
-To first order the order of scores does not depend on alpha. Scores are found in evaluation mode. A memory that holds no
-more rows than are asked for is drawn whole.
+`candidates` times as many rows are drawn as are asked for. To first order the order of scores does not depend on alpha.
+Scores are found in evaluation mode. A memory that holds no more rows than are asked for is drawn whole.
 
 Paper:   "Online Continual Learning with Maximally Interfered Retrieval" Aljundi et al. 2019.
          https://arxiv.org/abs/1908.04742
@@ -12,12 +12,13 @@ Claim:   when every row comes once, it forgets less than rows drawn at random fr
 Needs:   `memory`, a sampler of old rows such as `reservoir`, and a feed beside the batch. A step costs one gradient and
          two forward passes over the candidates more.
 Differs: rows of the task at hand may be drawn, too, since nothing says which those are; the step lowers their loss, so
-         they hardly ever are.
+         they hardly ever are. The authors' alpha is the learning rate.
 Tags:    replay, task-free, online
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,13 +34,13 @@ from regraft.core.rows import Rows
 class mir:
     memory: Sampler
     loss: Loss
-    candidates: int = 50
+    candidates: float = 5.0
     alpha: float = 0.1
     source: str = "new"
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise RegraftError(f"mir: {self.candidates} candidates; there must be at least 1")
+        if not 1 < self.candidates < float("inf"):
+            raise RegraftError(f"mir: candidates is {self.candidates:g}; it must be over 1, or there is no choice")
         if not 0 < self.alpha < float("inf"):
             raise RegraftError(f"mir: alpha is {self.alpha}; it must be over 0")
 
@@ -60,7 +61,7 @@ class _MIR:
     def draw(self, count: int) -> Rows:
         if self.new is None:
             raise RegraftError("mir is not told what the other feeds drew", do="Give its feed `beside`, not a share")
-        rows = self.memory.draw(max(count, self.part.candidates) if count else 0)
+        rows = self.memory.draw(math.ceil(count * self.part.candidates))
         if rows.count <= count or not self.new.count:
             return rows.take(slice(0, count))
         gradient = self.ctx.gradient(self.new, self.part.loss)

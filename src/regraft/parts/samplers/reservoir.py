@@ -3,9 +3,9 @@
     row n of the stream goes to place n of M while n < M, then with probability M / (n + 1) to a random place
     batch = M-rows drawn without replacement + new rows
 
-Every occurrence of a row counts, as in the authors' code, but no row is kept twice: one that is drawn again takes its
-own place, with what the model says of it now. With `keep=("logits",)` the model's answers are kept with the row, taken
-from where the update stood when it was stored (DER).
+Every occurrence of a row counts, as in the authors' code, but no row is kept twice: one that is kept already and comes
+to a place again is renewed, with what the model says of it now, and another row of its batch has the place. With
+`keep=("logits",)` the model's answers are kept with the row, taken from where the update stood when it was stored (DER).
 
 Paper:   "On Tiny Episodic Memories in Continual Learning" Chaudhry et al. 2019. https://arxiv.org/abs/1902.10486
 Paper:   "Random Sampling with a Reservoir" Vitter 1985. https://doi.org/10.1145/3147.3165
@@ -87,7 +87,10 @@ class _Reservoir(Stateful):
             self.columns[name] = held.index_copy(0, places, new)
 
     def _places(self, names: Tensor) -> tuple[Tensor, Tensor]:
-        """Which rows of the batch are kept, and where, both [kept]; rows that lie there already keep their places."""
+        """Which rows of the batch are kept, and where, both [kept].
+
+        A row that lies there already keeps its place, and gives the one that it came to to a row that does not.
+        """
         size, filled, own, rows = self.part.size, len(self.own), self.own.numpy(), names.numpy()
         number = self.seen + np.arange(len(rows))
         self.seen += len(rows)
@@ -105,7 +108,10 @@ class _Reservoir(Stateful):
         known = same.any(1)
         fresh = np.flatnonzero(~known & last)[: size - filled]
         if known.any():
+            given = places[known & kept]
             places[known] = same.argmax(1)[known]
+            heirs = np.setdiff1d(np.flatnonzero(~known & ~kept & last), fresh)[: len(given)]
+            places[heirs], kept[heirs] = given[: len(heirs)], True
         places[fresh], kept[fresh] = filled + np.arange(len(fresh)), True
         at = np.full(size, -1)
         at[places[kept]] = np.flatnonzero(kept)  # a place that is drawn twice has the later row

@@ -3,8 +3,9 @@
     x_e <- [P_m1; ...; P_mN; x_e]        m1 ... mN: the N largest of cos(q(x), k_m)
 
 P_m: `length` places that are learned, put before the embedded input at the layer `at`; q: what the head reads without
-them. After the layer `out` only the prompts' places are left, unless the network goes on to `read` all. As a loss it is
--sum_i cos(q, k_mi), which pulls the chosen keys to the query.
+them. After the layer `out` every place holds the mean of the prompts' places, unless the network goes on to `read` all;
+then the prompts are behind the others, so that a class token is first again. As a loss it is -sum_i cos(q, k_mi), which
+pulls the chosen keys to the query.
 
 Paper:   "Learning to Prompt for Continual Learning" Wang et al. 2022. https://arxiv.org/abs/2112.08654
 Claim:   on a pretrained transformer it is more accurate, without memory, than training it all, and at least as
@@ -72,11 +73,17 @@ class _PromptPool(Pooled):
         self.pool = Prompts(part.size, part.length, scale.shape[-1], query, self.ctx.rng)
         self.put(self.pool)
         self.into(self.layer(part.at), self._before)
-        if part.read == "prompts":
-            self.behind(norm, lambda _, output, chosen: output[:, : part.N * part.length])
+        self.behind(norm, self._after)
 
     def _before(self, x: Tensor, chosen: Chosen) -> Tensor:
         return torch.cat([self.pool.prompts[chosen.entries].flatten(1, 2), x], 1)
+
+    def _after(self, _: Tensor, output: Tensor, chosen: Chosen) -> Tensor:
+        places = self.part.N * self.part.length
+        prompts, others = output[:, :places], output[:, places:]
+        if self.part.read == "all":
+            return torch.cat([others, prompts], 1)
+        return prompts.mean(1, keepdim=True).expand_as(output)
 
     def choose(self, q: Tensor) -> Chosen:
         near, entries = cosines(q, self.pool.keys).topk(self.part.N)
