@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-import torch
 from torch import nn
 
 from regraft.core.rows import Rows
@@ -17,6 +16,7 @@ from regraft.engine.bits import one_thread
 from regraft.engine.fit import Meter
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
+from regraft.numerics.dice import seeded
 from regraft.recipes.strategy import Strategy, live
 from regraft.worlds.glyphs import glyphs
 from regraft.worlds.pictures import pictures
@@ -45,8 +45,7 @@ def stream(seed: int, kind: Kind = "digits", *, tuning: bool = False) -> Scenari
 
 def network(tasks: Scenario, seed: int) -> Classifier:
     """Two convolutions with batch normalisation, and a linear layer whose features may be negative, under a head."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers: list[nn.Module] = [nn.Unflatten(1, (1, 8, 8))]
         layers += [nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
         layers += [nn.Conv2d(16, 32, 3, padding=1, stride=2), nn.BatchNorm2d(32), nn.ReLU()]

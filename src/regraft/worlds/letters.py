@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from regraft.core.rows import Rows
 from regraft.models.classifier import Classifier
+from regraft.numerics.dice import seeded
 
 ALPHABET = 96
 WINDOW = 8
@@ -38,8 +39,7 @@ def speak(table: Tensor, count: int, length: int, dice: torch.Generator) -> Tens
 
 def neural_ngram(alphabet: int, width: int, *, embed: int = 16, hidden: int = 128, seed: int = 0) -> Classifier:
     """Embeddings of a window's letters, one hidden layer, logits of the next (Bengio et al. 2003)."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers = nn.Sequential(
             nn.Embedding(alphabet, embed),
             nn.Flatten(),

@@ -21,6 +21,7 @@ from regraft.engine.fit import Meter, fit
 from regraft.engine.training import Training
 from regraft.models.liquid import CfCCell, LTCCell, Recurrent
 from regraft.models.regressor import Regressor
+from regraft.numerics.dice import seeded
 from regraft.parts.losses.squared_error import squared_error
 from regraft.parts.samplers.shuffled import shuffled
 
@@ -114,8 +115,7 @@ def forecast(
         refitted: every REFIT samples the network is trained on, on those samples alone; else it stays as it is.
     """
     loads = traffic(seed)
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = Regressor(network())
     _train(model, windows(loads.before[:-DAY]), STEPS, seed, meter)
     found = {"before": error(model, loads.before[-DAY - WINDOW :])}

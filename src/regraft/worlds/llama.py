@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from regraft.models.causal import CausalLM
+from regraft.numerics.dice import seeded
 
 END = "<|end|>"
 
@@ -53,8 +52,7 @@ def llama(
         pad_token_id=tokenizer.eos_token_id,
         architectures=["LlamaForCausalLM"],
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         module = LlamaForCausalLM(config)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)

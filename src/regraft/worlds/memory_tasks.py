@@ -30,6 +30,7 @@ from regraft.engine.bits import one_thread
 from regraft.engine.fit import Meter, fit
 from regraft.engine.training import Training
 from regraft.models.base import TorchModel
+from regraft.numerics.dice import seeded
 from regraft.parts.losses.nll import nll
 
 Task: TypeAlias = Literal["parity", "match"]
@@ -151,8 +152,7 @@ def learned(
     `N`: the largest that it solved. `earlier`: accuracy on every N before it, by its own head or the only one;
     `earlier, read anew`: by heads fitted to its states afterwards. `tau`: mean time constant.
     """
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = LeakyRNN(units)
     plan = Plan((Feed("bits", growing(task, curriculum)),), (Weighted(nll()),))
     knobs = {"momentum": 0.1, "nesterov": True}

@@ -21,6 +21,7 @@ from regraft.engine.bits import one_thread
 from regraft.engine.fit import Meter
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
+from regraft.numerics.dice import seeded
 from regraft.parts.samplers.reservoir import reservoir
 from regraft.recipes.strategy import Strategy, live
 from regraft.worlds.tables import Split, data_set, perceptron, topics
@@ -55,8 +56,7 @@ def memory(beside: float = 1.0, **knobs: object) -> Plan:
 def convolutional(classes: int, *, seed: int, channels: tuple[int, int] = (16, 32)) -> Classifier:
     """Images of 8 x 8, given as 64 numbers: two convolutions with batch normalisation, 2 x 2 averages, a head."""
     a, b = channels
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers: list[nn.Module] = [nn.Unflatten(1, (1, 8, 8))]
         layers += [nn.Conv2d(1, a, 3, padding=1), nn.BatchNorm2d(a), nn.ReLU()]
         layers += [nn.Conv2d(a, b, 3, padding=1, stride=2), nn.BatchNorm2d(b), nn.ReLU()]

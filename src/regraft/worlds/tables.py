@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regraft.core.rows import Rows
 from regraft.models.classifier import Classifier
+from regraft.numerics.dice import seeded
 
 DataSet: TypeAlias = Literal["digits", "breast_cancer", "iris", "diabetes"]
 HELD_OUT = 0.2
@@ -63,8 +64,7 @@ def split(x: Tensor, y: Tensor, seed: int) -> Split:
 
 def perceptron(*widths: int, seed: int) -> Classifier:
     """Linear layers of the given widths, inputs first, with ReLU between them; two widths are logistic regression."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
     return Classifier(nn.Sequential(*layers[:-1]))
 

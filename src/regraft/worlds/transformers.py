@@ -22,6 +22,7 @@ from regraft.engine.bits import one_thread
 from regraft.engine.fit import Meter, fit
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
+from regraft.numerics.dice import seeded
 from regraft.parts.losses.nll import nll
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.recipes.strategy import Strategy, live
@@ -96,8 +97,7 @@ class Patches(nn.Module):
 
 def vision(classes: int, *, seed: int, side: int = SIDE, width: int = 64, depth: int = 2, heads: int = 4) -> Classifier:
     """A vision transformer for images of side x side pixels, given as so many numbers."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         places = (side // PATCH) ** 2
         return Classifier(
             Transformer(Patches(side, PATCH, width), places, classes, width=width, depth=depth, heads=heads)

@@ -21,7 +21,8 @@ import torch
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Weights
-from regraft.numerics.fisher import diagonal_fisher
+from regraft.numerics.choice import at_most
+from regraft.numerics.consolidation import fisher_anchor
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,9 @@ class _EWCAnchor:
 
     def edit(self, weights: Weights) -> Weights:
         if "ewc" not in self.ctx.memory:
-            rows, wanted = self.ctx.rows(self.part.source), self.part.rows
-            if wanted is not None and wanted < rows.count:
-                rows = rows.take(torch.randperm(rows.count, generator=self.ctx.rng)[:wanted])
+            rows = at_most(self.ctx.rows(self.part.source), self.part.rows, self.ctx.rng)
             with torch.enable_grad():
-                F = diagonal_fisher(self.ctx.models["student"], rows)
-            w = {name: weights[name].detach().cpu().clone() for name in F}
-            self.left = {"ewc": {"F": {name: value.cpu() for name, value in F.items()}, "w": w}}
+                self.left = {"ewc": fisher_anchor({}, 1.0, self.ctx.models["student"], rows)}
         return {}
 
     def leave(self) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Weights
 from regraft.numerics.halves import Level, Rest, drawn
+from regraft.numerics.tensors import on_cpu
 
 
 @dataclass(frozen=True)
@@ -50,4 +51,4 @@ class _HalfReset:
         return changed
 
     def leave(self) -> Mapping[str, Any]:
-        return {"half_reset": {name: tensor.detach().cpu().clone() for name, tensor in self.now.items()}}
+        return {"half_reset": on_cpu(self.now)}

@@ -38,6 +38,7 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Loss, Stateful
 from regraft.core.rows import Rows
+from regraft.numerics.choice import some
 from regraft.numerics.subspace import basis, inputs, joined, of_one_task, steady, within
 
 
@@ -78,6 +79,7 @@ class _CUBER(Stateful):
         self.regimes: dict[str, dict[str, int]] = {}
         self.start: dict[str, Tensor] = {}
         self.off: dict[str, Tensor] | None = None
+        self.related: dict[str, list[Tensor]] = {}  # the bases of the tasks in regime 3
 
     def update(self, grads: Grads) -> Grads:
         if not self.tasks:
@@ -89,9 +91,12 @@ class _CUBER(Stateful):
         if self.off is None:
             self.off = {}
             for name, found in self.regimes.items():
-                if still := {j: self._S(j, name) for j, regime in found.items() if regime != 3}:
-                    self.off[name] = joined(still).to(self.start[name])
-        return {name: g + self._pull(name) if name in self.regimes else g for name, g in grads.items()}
+                S, like = {j: self._S(j, name) for j in found}, self.start[name]
+                if still := {j: S[j] for j, regime in found.items() if regime != 3}:
+                    self.off[name] = joined(still).to(like)
+                self.related[name] = [S[j].to(like) for j, regime in found.items() if regime == 3 and self.part.hold]
+        W = {slot.name: slot.tensor.detach() for slot in self.student.slots()}
+        return {name: g + self._pull(name, W[name]) if name in self.regimes else g for name, g in grads.items()}
 
     def _regimes(self, name: str, g: Tensor) -> dict[str, int]:
         """The regime of one layer for each earlier task."""
@@ -107,14 +112,12 @@ class _CUBER(Stateful):
                 found[j] = 3 if (g * own).sum() >= self.part.eps2 * g.norm() * own.norm() else 2
         return found
 
-    def _pull(self, name: str) -> Tensor:
+    def _pull(self, name: str, W: Tensor) -> Tensor:
         """The gradient of what holds the layer where it began, in the subspaces in which it may move."""
-        W = next(slot.tensor for slot in self.student.slots() if slot.name == name).detach()
         total = torch.zeros_like(W)
-        for j, regime in self.regimes[name].items():
-            if regime == 3 and self.part.hold:
-                moved = within(W - self.start[name], self._S(j, name))
-                total += self.part.hold * moved / moved.norm().clamp(min=torch.finfo(W.dtype).tiny)
+        for S in self.related[name]:
+            moved = within(W - self.start[name], S)
+            total += self.part.hold * moved / moved.norm().clamp(min=torch.finfo(W.dtype).tiny)
         return total
 
     def lands(self) -> bool:
@@ -143,5 +146,4 @@ class _CUBER(Stateful):
         return self.tasks[task]["basis"][name].to(self.student.device)
 
     def _rows(self) -> Rows:
-        rows = self.ctx.rows(self.part.source)
-        return rows.take(torch.randperm(rows.count, generator=self.dice)[: self.part.rows])
+        return some(self.ctx.rows(self.part.source), self.part.rows, self.dice)

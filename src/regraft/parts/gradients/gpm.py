@@ -22,11 +22,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads
+from regraft.numerics.choice import some
 from regraft.numerics.subspace import basis, inputs, of_one_task, steady, within
 
 
@@ -68,6 +68,5 @@ class _GPM:
 
     def leave(self) -> Mapping[str, Any]:
         rows = self.ctx.rows(self.part.source)
-        chosen = rows.take(torch.randperm(rows.count, generator=self.ctx.rng)[: self.part.rows])
-        read = inputs(self.ctx.models["student"], chosen)
+        read = inputs(self.ctx.models["student"], some(rows, self.part.rows, self.ctx.rng))
         return {"gpm": {name: basis(R, self.part.energy, self.known.get(name)).cpu() for name, R in read.items()}}

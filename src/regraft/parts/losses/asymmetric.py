@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regraft.core.parts import Context, View
-from regraft.numerics.mixture import values
+from regraft.numerics.classes import old_and_new
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class asymmetric:
     source: str = "new"
 
     def begin(self, ctx: Context) -> _Asymmetric:
-        known = ctx.memory.get("classes", torch.empty(0, dtype=torch.long))
-        new = torch.as_tensor(values(ctx.rows(self.source), "y"))
-        return _Asymmetric(known[~torch.isin(known, new)])
+        ctx.rows(self.source)
+        absent, _ = old_and_new(ctx, self.source)
+        return _Asymmetric(absent.to(ctx.models["student"].device))
 
 
 class _Asymmetric:
@@ -43,7 +43,7 @@ class _Asymmetric:
     def loss(self, view: View) -> Tensor:
         if not len(self.absent):
             return view.nll
-        h = view.logits.index_fill(-1, self.absent.to(view.logits.device), -torch.inf)
+        h = view.logits.index_fill(-1, self.absent, -torch.inf)
         return F.cross_entropy(h, view.targets, reduction="none")
 
     def weight(self, view: View) -> Tensor | None:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, View
+from regraft.numerics.features import headed
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class cosine:
             raise RegraftError(f"cosine: s is {self.s}; it must be over 0")
 
     def begin(self, ctx: Context) -> _Cosine:
-        if getattr(ctx.models["student"], "head_name", None) is None:
-            raise RegraftError("cosine: the model has no linear layer as its head")
+        headed(ctx.models["student"], "cosine")
         return _Cosine(self.s)
 
 
@@ -42,10 +42,9 @@ class _Cosine:
         self.s = s
 
     def loss(self, view: View) -> Tensor:
-        out, head = view.out, view.model.head  # type: ignore[attr-defined]
-        assert out.features is not None, "the model has a head"
-        cosines = F.normalize(out.features, dim=-1) @ F.normalize(head.weight, dim=-1).T
-        return F.cross_entropy(self.s * cosines, out.targets, reduction="none")
+        p = headed(view.model, "cosine").head.weight
+        cosines = F.normalize(view.features, dim=-1) @ F.normalize(p, dim=-1).T
+        return F.cross_entropy(self.s * cosines, view.targets, reduction="none")
 
     def weight(self, view: View) -> Tensor | None:
         return None

@@ -16,7 +16,6 @@ Tags:    distillation, representation
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, View
 from regraft.numerics.beside_head import BesideHead
+from regraft.numerics.features import headed
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,13 @@ class _FeatureDistil(BesideHead):
     def __init__(self, part: feature_distil, ctx: Context) -> None:
         super().__init__(ctx)
         self.of = part.of
-        self.teacher: Any = ctx.models[part.of]
+        self.teacher = ctx.models[part.of]
 
     def make(self, width: int) -> nn.Module:
-        return nn.Linear(width, self.teacher.head.in_features, bias=False)
+        return nn.Linear(width, headed(self.teacher, self.key).head.in_features, bias=False)
 
     def loss(self, view: View) -> Tensor:
-        f, phi = view.out.features, view.by(self.of).out.features
-        if f is None or phi is None:
-            raise RegraftError(f"feature_distil: the student or the model in the role {self.of!r} gives no features")
-        given = self.beside(f)
+        given, phi = self.beside(view.features), view.by(self.of).features
         if given.shape != phi.shape:
             raise RegraftError(
                 f"feature_distil: {given.shape[-1]} features cannot be held to {phi.shape[-1]}",

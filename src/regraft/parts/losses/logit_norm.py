@@ -39,7 +39,8 @@ class logit_norm:
 
     def begin(self, ctx: Context) -> _LogitNorm:
         ctx.rows(self.source)
-        return _LogitNorm(self.tau, torch.cat(old_and_new(ctx, self.source)).sort().values)
+        C = torch.cat(old_and_new(ctx, self.source)).sort().values
+        return _LogitNorm(self.tau, C.to(ctx.models["student"].device))
 
 
 class _LogitNorm:
@@ -47,9 +48,8 @@ class _LogitNorm:
         self.tau, self.C = tau, C
 
     def loss(self, view: View) -> Tensor:
-        C = self.C.to(view.logits.device)
-        z = F.normalize(view.logits[:, C], dim=-1) / self.tau
-        return F.cross_entropy(z, torch.searchsorted(C, view.targets), reduction="none")
+        z = F.normalize(view.logits[:, self.C], dim=-1) / self.tau
+        return F.cross_entropy(z, torch.searchsorted(self.C, view.targets), reduction="none")
 
     def weight(self, view: View) -> Tensor | None:
         return None

@@ -32,7 +32,8 @@ class new_classes:
 
     def begin(self, ctx: Context) -> _NewClasses:
         ctx.rows(self.source)
-        return _NewClasses(self, old_and_new(ctx, self.source)[1])
+        _, new = old_and_new(ctx, self.source)
+        return _NewClasses(self, new.to(ctx.models["student"].device))
 
 
 class _NewClasses:
@@ -41,7 +42,7 @@ class _NewClasses:
 
     def loss(self, view: View) -> Tensor:
         h, smoothing = view.logits, self.part.smoothing
-        among = h[..., self.new.to(h.device)]
+        among = h[..., self.new]
         said = h.gather(-1, view.targets[..., None])[..., 0]
         if smoothing:
             said = (1 - smoothing) * said + smoothing * among.mean(-1)

@@ -30,7 +30,7 @@ class one_vs_rest:
         old, _ = old_and_new(ctx, self.source)
         if len(old):
             ctx.models["before"]  # it is copied when it is asked for first
-        return _OneVsRest(old)
+        return _OneVsRest(old.to(ctx.models["student"].device))
 
 
 class _OneVsRest:
@@ -41,8 +41,7 @@ class _OneVsRest:
         h = view.logits
         q = F.one_hot(view.targets, h.shape[-1]).to(h.dtype)
         if len(self.old):
-            old = self.old.to(h.device)
-            q[:, old] = view.by("before").logits[:, old].sigmoid().to(h.dtype)
+            q[:, self.old] = view.by("before").logits[:, self.old].sigmoid().to(h.dtype)
         return F.binary_cross_entropy_with_logits(h, q, reduction="none").sum(-1)
 
     def weight(self, view: View) -> Tensor | None:

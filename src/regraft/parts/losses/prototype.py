@@ -19,21 +19,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regraft.core.parts import Context, View
-from regraft.numerics.features import head_name
+from regraft.numerics.features import headed
 
 
 @dataclass(frozen=True)
 class prototype:
     def begin(self, ctx: Context) -> _Prototype:
-        head_name(ctx.models["student"], "prototype")
+        headed(ctx.models["student"], "prototype")
         return _Prototype()
 
 
 class _Prototype:
     def loss(self, view: View) -> Tensor:
-        features = view.out.features
-        assert features is not None, "the model has a head"
-        return 1 - F.cosine_similarity(features.detach(), view.model.head.weight[view.targets], dim=1)  # type: ignore[attr-defined]
+        p = headed(view.model, "prototype").head.weight
+        return 1 - F.cosine_similarity(view.features.detach(), p[view.targets], dim=1)
 
     def weight(self, view: View) -> Tensor | None:
         return None

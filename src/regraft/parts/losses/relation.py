@@ -19,7 +19,7 @@ Tags:    distillation, prototypes, exemplar-free
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, View
 from regraft.numerics.classes import old_and_new
-from regraft.numerics.features import head_name
+from regraft.numerics.features import headed
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class relation:
             raise RegraftError(f"relation: over is {self.over!r}; it must be 'rows' or 'classes'")
 
     def begin(self, ctx: Context) -> _Relation:
-        head_name(ctx.models["student"], "relation")
+        headed(ctx.models["student"], "relation")
         old, _ = old_and_new(ctx, self.source)
         if len(old):
             ctx.models["before"]  # copied when it is asked for first
-        return _Relation(self, old)
+        return _Relation(self, old.to(ctx.models["student"].device))
 
 
 class _Relation:
@@ -65,11 +65,8 @@ class _Relation:
 
     def _near(self, view: View) -> Tensor:
         """Cosines over T, [rows, old classes]."""
-        head: Any = view.model.head  # type: ignore[attr-defined]
-        f = view.out.features
-        assert f is not None, "the model has a head"
-        p = head.weight[self.old.to(head.weight.device)]
-        return F.normalize(f, dim=1) @ F.normalize(p, dim=1).T / self.part.T
+        p = headed(view.model, "relation").head.weight[self.old]
+        return F.normalize(view.features, dim=1) @ F.normalize(p, dim=1).T / self.part.T
 
     def weight(self, view: View) -> Tensor | None:
         return None

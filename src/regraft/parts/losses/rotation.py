@@ -37,9 +37,7 @@ class _Rotation(BesideHead):
         return nn.Linear(width, 4)
 
     def loss(self, view: View) -> Tensor:
-        features = view.out.features
-        assert features is not None, "the model has a head"
-        return F.cross_entropy(self.beside(features), view.rows["quarter"], reduction="none")
+        return F.cross_entropy(self.beside(view.features), view.rows["quarter"], reduction="none")
 
     def weight(self, view: View) -> Tensor | None:
         return None

@@ -57,9 +57,7 @@ class _SupCon(BesideHead):
         return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.part.width))
 
     def loss(self, view: View) -> Tensor:
-        features = view.out.features
-        assert features is not None, "the model has a head"
-        z = F.normalize(self.beside(features), dim=1)
+        z = F.normalize(self.beside(view.features), dim=1)
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         s = (z @ z.T / self.part.T).masked_fill(itself, torch.finfo(z.dtype).min)
         alike = _alike(view.targets)

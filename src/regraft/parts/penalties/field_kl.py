@@ -29,6 +29,7 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Weights
 from regraft.numerics.fields import FieldLinear, divergence
+from regraft.numerics.tensors import on_cpu
 
 
 @dataclass(frozen=True)
@@ -56,4 +57,4 @@ class _FieldKL:
 
     def leave(self) -> Mapping[str, Any]:
         weights = self.student.weights()
-        return {"field_kl": {name: weights[name].detach().cpu().clone() for name in self.beta}}
+        return {"field_kl": on_cpu({name: weights[name] for name in self.beta})}

@@ -25,7 +25,8 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, View, Weights
 from regraft.core.rows import Rows
-from regraft.numerics.consolidation import pull
+from regraft.numerics.choice import at_most
+from regraft.numerics.consolidation import anchor, pull
 from regraft.numerics.fisher import accumulated, importance
 from regraft.numerics.mixture import values
 
@@ -57,16 +58,14 @@ class _MAS:
     def leave(self) -> Mapping[str, Any]:
         rows, student = self.ctx.rows(self.part.source), self.ctx.models["student"]
         learned = self._learned(rows)
-        if self.part.rows is not None and self.part.rows < rows.count:
-            rows = rows.take(torch.randperm(rows.count, generator=self.ctx.rng)[: self.part.rows])
+        rows = at_most(rows, self.part.rows, self.ctx.rng)
 
         def sensitivity(view: View) -> Tensor:
-            h = view.logits if learned is None else view.logits[..., learned.to(view.logits.device)]
+            h = view.logits if learned is None else view.logits[..., learned]
             return h.flatten(1).square().sum(1)
 
         Omega = accumulated(self.Omega, 1.0, importance(student, rows, sensitivity, torch.abs))
-        w = {name: tensor.detach().cpu().clone() for name, tensor in student.weights().items() if name in Omega}
-        return {"mas": {"Omega": Omega, "w": w}}
+        return {"mas": {"Omega": Omega, "w": anchor(student, Omega)}}
 
     def _learned(self, rows: Rows) -> Tensor | None:
         """The classes whose outputs matter; None: all."""
@@ -74,4 +73,5 @@ class _MAS:
             return None
         here: Tensor = torch.as_tensor(values(rows, "y")).cpu().unique()
         known: Tensor = self.ctx.memory.get("classes", here)
-        return here if "task" in rows else torch.cat([known, here]).unique()
+        learned = here if "task" in rows else torch.cat([known, here]).unique()
+        return learned.to(self.ctx.models["student"].device)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Weights
+from regraft.numerics.tensors import largest
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,8 @@ class _RegLora:
                 continue
             moved = True
             if count := int(self.part.M * D.numel()):
-                top = torch.zeros(D.numel(), dtype=torch.bool)
-                top[D.flatten().topk(count).indices.cpu()] = True
-                K[name] = K[name] | top.view_as(D) if name in K else top.view_as(D)
+                top = largest(D, count).cpu()
+                K[name] = K[name] | top if name in K else top
         if moved and not K:
             raise RegraftError(f"reg_lora: a share of {self.part.M:g} is no entry of any matrix", do="Raise M")
         return {"reg_lora": K}

@@ -13,9 +13,10 @@ Tags:    representation
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from regraft.core.parts import Context, Sampler, SamplerRun
+from regraft.core.parts import Context, Follows, Sampler, SamplerRun
 from regraft.core.rows import Rows
 
 
@@ -30,6 +31,10 @@ class instances:
 class _Instances:
     def __init__(self, inner: SamplerRun) -> None:
         self.inner = inner
+
+    def follow(self, drawn: Mapping[str, Rows]) -> None:
+        if isinstance(self.inner, Follows):
+            self.inner.follow(drawn)
 
     def draw(self, count: int) -> Rows:
         rows = self.inner.draw(count)

@@ -16,7 +16,6 @@ Tags:    augmentation, representation, image, few-shot
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +24,8 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Stateful
 from regraft.core.rows import Rows
-from regraft.numerics.features import head_name
+from regraft.numerics.features import headed
+from regraft.numerics.images import as_images
 from regraft.numerics.walk import Walk
 
 
@@ -34,9 +34,8 @@ class pseudo_classes:
     source: str = "new"
 
     def begin(self, ctx: Context) -> _PseudoClasses:
-        model, rows = ctx.models["student"], ctx.rows(self.source)
-        head_name(model, "pseudo_classes")
-        return _PseudoClasses(rows, model.head.out_features, ctx.rng)  # type: ignore[attr-defined]
+        head = headed(ctx.models["student"], "pseudo_classes").head
+        return _PseudoClasses(ctx.rows(self.source), head.out_features, ctx.rng)
 
 
 class _PseudoClasses(Stateful):
@@ -54,12 +53,11 @@ class _PseudoClasses(Stateful):
 
 def turned(x: Tensor, quarter: Tensor) -> Tensor:
     """Each image turned by so many quarters of a circle."""
-    side = math.isqrt(x.shape[-1]) if x.dim() == 2 else x.shape[-1]
-    if (x.dim() == 2 and side * side != x.shape[1]) or x.dim() not in (2, 4) or (x.dim() == 4 and x.shape[2] != side):
+    images = as_images(x)
+    if images is None or images.shape[2] != images.shape[3]:
         raise RegraftError(
             f"pseudo_classes: the inputs are {list(x.shape[1:])}, no square image that could be turned",
             do="Give [channels, side, side] or as many numbers as a square has pixels",
         )
-    images = x.view(-1, 1, side, side) if x.dim() == 2 else x
     every = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])
     return every[quarter, torch.arange(len(x))].reshape(x.shape)

@@ -24,6 +24,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Progress, ScheduleRun, Stateful
 from regraft.core.plan import Knob
 from regraft.core.rows import Rows
+from regraft.numerics.knobs import begun, worth
 from regraft.numerics.mixture import Mixture, places_by, sizes_of, tempered
 
 
@@ -37,8 +38,7 @@ class temperature:
             raise RegraftError(f"temperature: tau is {self.tau}; it must be over 0")
 
     def begin(self, ctx: Context) -> _Temperature:
-        tau = float(self.tau) if isinstance(self.tau, float | int) else ctx.begin(self.tau)
-        return _Temperature(ctx.rows(self.source), tau, ctx.progress, ctx.rng)
+        return _Temperature(ctx.rows(self.source), begun(self.tau, ctx.begin), ctx.progress, ctx.rng)
 
 
 class _Temperature(Stateful):
@@ -52,5 +52,5 @@ class _Temperature(Stateful):
         self.sizes, self.mixture = sizes_of(places), Mixture(list(places.values()), dice)
 
     def draw(self, count: int) -> Rows:
-        tau = self.tau if isinstance(self.tau, float) else self.tau(self.progress())
+        tau = worth(self.tau, self.progress())
         return self.rows.take(self.mixture.next(count, tempered(self.sizes, tau)))

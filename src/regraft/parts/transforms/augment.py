@@ -22,6 +22,7 @@ from regraft.core.define import transform
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context
 from regraft.core.rows import Rows
+from regraft.numerics.images import as_images
 
 
 @transform
@@ -40,13 +41,11 @@ def augment(rows: Rows, ctx: Context, *, shift: float = 1.0, turn: float = 0.0, 
 
 def _moved(x: Tensor, shift: float, turn: float, dice: torch.Generator) -> Tensor:
     """Each image turned about its middle by up to `turn` radians, then shifted by up to `shift` pixels."""
-    side = math.isqrt(x.shape[-1]) if x.dim() == 2 else 0
-    if x.dim() != 4 and not (x.dim() == 2 and side * side == x.shape[1]):
+    if (images := as_images(x)) is None:
         raise RegraftError(
             f"augment: the inputs are {list(x.shape[1:])}, no image that could be shifted",
             do="Give [channels, height, width] or a square; or set shift and turn to 0",
         )
-    images = x.view(-1, 1, side, side) if x.dim() == 2 else x
     count, _, height, width = images.shape
     u = (torch.rand(count, 3, generator=dice, dtype=torch.float64) * 2 - 1).to(x.dtype)
     phi = turn * u[:, 0]
