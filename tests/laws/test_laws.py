@@ -266,7 +266,16 @@ def test_schedules_are_finite_and_never_negative(schedule: Any, total: int) -> N
     memory = {"gradient_norms": norms, "exemplars": {"columns": {"y": torch.arange(6)}}}
     nothing: Any = None
     progress = Progress(0, total)
-    ctx = Context({}, {"new": Rows({"y": torch.arange(4)})}, memory, torch.Generator(), lambda: progress, nothing, nothing, nothing)
+    ctx = Context(
+        {},
+        {"new": Rows({"y": torch.arange(4)})},
+        memory,
+        torch.Generator(),
+        lambda: progress,
+        nothing,
+        nothing,
+        nothing,
+    )
     running = schedule.begin(ctx)
     values = [running(Progress(step, total)) for step in range(total)]
     assert all(0 <= v < float("inf") for v in values), values

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.core.errors import Clash, RegraftError
-from regraft.core.parts import Outcome, Progress
+from regraft.core.parts import Outcome, Progress, View
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.data.scenario import blurred, domains, few_shot, recurring, split_classes
@@ -277,6 +277,18 @@ def test_where_the_task_is_known_every_part_learns_among_its_classes() -> None:
     fit(model, plan, {"new": rows}, Training(1, 6, 1.0, optimizer="SGD", clip=None, explode=1e9), memory=memory)
     assert dot < 0
     assert close({n: before[n] - t for n, t in model.state().items()}, {n: g[n] - dot / size * r[n] for n in g})
+
+
+def test_lwf_compares_the_classes_of_each_known_task_by_themselves() -> None:
+    rows, lwf = table(6), distil(classes="known")
+    model, old = network(), network().module
+    model.task_classes = torch.arange(CLASSES) // 2 == torch.arange(3)[:, None]
+    torch.nn.init.normal_(model.module[0].weight)
+    ctx = still({"student": model}, {}, {"classes": torch.tensor([0, 1, 2, 3])}, name="lwf", seed=0)
+    found = lwf.begin(ctx).loss(View(model, rows, {"before": network()}))
+    h, z = (net(rows["x"])[:, :4].view(6, 2, 2) / 2 for net in (model.module, old))
+    expected = 4 * F.kl_div(h.log_softmax(-1), z.softmax(-1), reduction="none").sum((1, 2))
+    assert torch.allclose(found, expected, atol=1e-10)
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------

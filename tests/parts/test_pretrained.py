@@ -198,4 +198,4 @@ def test_the_aligned_head_answers_and_is_not_gone_on_with() -> None:
     (aligned, weights), (plain, plain_weights) = found
     assert all(torch.equal(weights[n], plain_weights[n]) for n in weights)
     assert (aligned.scores != plain.scores).any()
-    assert set(aligned.memory) == {"classes", "told", "gaussians"}  # no row
+    assert set(aligned.memory) == {"classes", "gaussians"}  # no row

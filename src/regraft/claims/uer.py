@@ -23,7 +23,7 @@ claim = Claim(
     says="when every row comes once and the memory is small, it is more accurate than plain replay by 3 points and "
     "forgets at most 4/5 of what that forgets; it is no less accurate than cosines on both",
     setting="digits in 5 tasks of 2 classes, one head; perceptron 64-256-256-10, SGD, one pass, 10 new rows and 10 of "
-    "50 in memory a batch; the rate as for ER-ACE, chosen on documents of topics; s as in the paper",
+    "50 in memory a batch; the rate as for ER-ACE, chosen on documents of topics; s = 10",
     arms={
         "ER": arm(nll(), nll()),
         "UER": arm(cosine(), nll()),

@@ -2,10 +2,11 @@
 
     loss = CE(new) + alpha · MSE(logits of memory, as they were when stored) + beta · CE(memory)
 
-Paper: "Dark Experience for General Continual Learning: a Strong, Simple Baseline" Buzzega et al. 2020.
-       https://arxiv.org/abs/2004.07211
-Paper: "A Unified and General Framework for Continual Learning" Wang et al. 2024. https://arxiv.org/abs/2403.13249
-Tags:  replay, distillation, task-free, online, class-incremental, domain-incremental, task-incremental
+Paper:   "Dark Experience for General Continual Learning: a Strong, Simple Baseline" Buzzega et al. 2020.
+         https://arxiv.org/abs/2004.07211
+Paper:   "A Unified and General Framework for Continual Learning" Wang et al. 2024. https://arxiv.org/abs/2403.13249
+Differs: answers and labels are learned on one draw of the memory; the authors draw twice.
+Tags:    replay, distillation, task-free, online, class-incremental, domain-incremental, task-incremental
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     first task     pre-training without labels (`pretrain`), then labels, contrast (`contrast`), contrast over turned
                    images as classes of their own (`pseudo`), and the pretext of telling turns (`pretext`)
     later tasks    a small subnetwork is tuned towards the new classes' prototypes (`K`)
-    any task       answers by the nearest class mean, by cosine
+    any task       answers by the nearest class mean, by cosine; without `prototypes` these are means of the features
+                   before the subnetwork is tuned
 
 Prototypes are the corners of a simplex, which the head holds from the start (`prototypes`), else class means. Each
 trick has its switch; without any it is the frozen encoder and its class means.

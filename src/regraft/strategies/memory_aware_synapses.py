@@ -1,7 +1,8 @@
 """Memory aware synapses (MAS): weights that the outputs are sensitive to are held where they were.
 
-Paper: "Memory Aware Synapses: Learning what (not) to forget" Aljundi et al. 2018. https://arxiv.org/abs/1711.09601
-Tags:  weight regularisation, exemplar-free, task-incremental, domain-incremental
+Paper:   "Memory Aware Synapses: Learning what (not) to forget" Aljundi et al. 2018. https://arxiv.org/abs/1711.09601
+Differs: the authors' strength is 1.
+Tags:    weight regularisation, exemplar-free, task-incremental, domain-incremental
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """NCM: one mean of features for every class, on a network that was pretrained, or that the first task trains.
 
-Paper: "A Simple Baseline that Questions the Use of Pretrained-Models in Continual Learning" Janson et al. 2022.
-       https://arxiv.org/abs/2210.04428
-Claim: on a pretrained network it is more accurate than training that network on, plainly, with EWC or with LwF.
-Tags:  exemplar-free, pretrained, class-incremental, task-incremental, few-shot
+Paper:   "A Simple Baseline that Questions the Use of Pretrained-Models in Continual Learning" Janson et al. 2022.
+         https://arxiv.org/abs/2210.04428
+Claim:   on a pretrained network it is more accurate than training that network on, plainly, with EWC or with LwF.
+Differs: the authors give features length 1, as `distance="cosine"` does.
+Tags:    exemplar-free, pretrained, class-incremental, task-incremental, few-shot
 """
 
 from __future__ import annotations

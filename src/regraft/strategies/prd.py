@@ -2,10 +2,11 @@
 
     loss = supcon(two views) + alpha · (1 - cos(sg(f), p_y)) + beta · relation distillation of the old prototypes
 
-Paper: "Prototype-Sample Relation Distillation: Towards Replay-Free Continual Learning" Asadi et al. 2023.
-       https://arxiv.org/abs/2303.14771
-Claim: without old rows it is more accurate than plain training, and than its contrast and prototypes alone.
-Tags:  distillation, representation, prototypes, exemplar-free, image, class-incremental, task-incremental
+Paper:   "Prototype-Sample Relation Distillation: Towards Replay-Free Continual Learning" Asadi et al. 2023.
+         https://arxiv.org/abs/2303.14771
+Claim:   without old rows it is more accurate than plain training, and than its contrast and prototypes alone.
+Differs: prototypes learn at the rate of the features; the authors give them an optimizer of their own.
+Tags:    distillation, representation, prototypes, exemplar-free, image, class-incremental, task-incremental
 """
 
 from __future__ import annotations

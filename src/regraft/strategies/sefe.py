@@ -2,9 +2,11 @@
 
 The other half of the method is in the data: tasks are learned in several answer styles, see `answer_styles`.
 
-Paper: "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction Tuning" Chen et al.
-       2025. https://arxiv.org/abs/2505.02486
-Tags:  weight regularisation, low rank, pretrained, exemplar-free, language model, continual fine-tuning
+Paper:   "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction Tuning" Chen et al.
+         2025. https://arxiv.org/abs/2505.02486
+Differs: the change that is held is scaled by alpha / r = 2 here, so that a strength of 1250 is the authors' 2500; their r
+         is 128.
+Tags:    weight regularisation, low rank, pretrained, exemplar-free, language model, continual fine-tuning
 """
 
 from __future__ import annotations
@@ -15,6 +17,6 @@ from regraft.parts.trainables.lora import lora
 from regraft.recipes.strategy import Strategy, method
 
 
-@method(tune={"strength": (100.0, 2500.0), "M": (0.02, 0.1)})
-def sefe(*, strength: float = 2500.0, M: float = 0.02, r: int = 8) -> Strategy:
+@method(tune={"strength": (100.0, 1250.0), "M": (0.02, 0.1)})
+def sefe(*, strength: float = 1250.0, M: float = 0.02, r: int = 8) -> Strategy:
     return Strategy(Plan(penalties=(Weighted(reg_lora(M), strength),), trainables=(lora(r, 2.0 * r),)))

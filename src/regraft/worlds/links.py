@@ -62,7 +62,7 @@ def cfc() -> nn.Module:
 
 
 def ltc() -> nn.Module:
-    return Recurrent(LTCCell(1, UNITS, substeps=3))
+    return Recurrent(LTCCell(1, UNITS))
 
 
 class Scaled(nn.Module):

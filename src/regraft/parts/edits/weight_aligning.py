@@ -16,6 +16,7 @@ Tags:    class-incremental
 from __future__ import annotations
 
 from regraft.core.define import edit
+from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Weights
 from regraft.numerics.classes import old_and_new
 from regraft.numerics.features import head_name
@@ -29,6 +30,8 @@ def weight_aligning(weights: Weights, ctx: Context, *, source: str = "new") -> W
     if not len(old) or not len(new):
         return {}
     length = W.norm(dim=1)
+    if not bool(length[new].any()):
+        raise RegraftError("weight_aligning: the weights of the new classes are all 0", do="Lower the learning rate")
     gamma = length[old].mean() / length[new].mean()
     rows = {name: weights[name] for name in (f"{head}.weight", f"{head}.bias") if name in weights}
     return {name: tensor.index_copy(0, new, gamma * tensor[new]) for name, tensor in rows.items()}

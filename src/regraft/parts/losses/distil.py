@@ -3,7 +3,8 @@
     l_r = D_Phi(h_r, z_r)        Phi = sum p log p (`by="kl"`):   T² · KL(softmax(z / T) || softmax(h / T))
                                  Phi = ||.||² / C (`by="mse"`):   ||h - z||² / C
 
-h: the model's logits, z: the teacher's, C: classes. LwF is `distil()` on the new rows with classes known before; DER is
+h: the model's logits, z: the teacher's, C: classes. Where rows say of which task they are, the classes known before are
+compared task by task, and l_r is the sum. LwF is `distil()` on the new rows with classes known before; DER is
 `distil(by="mse", of="logits")` on a memory that keeps logits, and DER++ adds their labels.
 
 Paper:   "A Unified and General Framework for Continual Learning" Wang et al. 2024. https://arxiv.org/abs/2403.13249
@@ -42,35 +43,50 @@ class distil:
             raise RegraftError(f"distil: T is {self.T}; it must be over 0")
 
     def begin(self, ctx: Context) -> _Distil:
-        known = ctx.memory.get("classes", torch.empty(0, dtype=torch.long)) if self.classes == "known" else None
-        if (known is None or len(known)) and self.of in ctx.models:
+        groups = None if self.classes == "all" else _known(ctx)
+        if groups != [] and self.of in ctx.models:
             ctx.models[self.of]  # `before` is copied when it is asked for first
-        return _Distil(self, known)
+        return _Distil(self, groups)
+
+
+def _known(ctx: Context) -> list[Tensor]:
+    """The classes of earlier updates: together, or those of each task."""
+    student = ctx.models["student"]
+    known, tasks = ctx.memory.get("classes", torch.empty(0, dtype=torch.long)), student.task_classes
+    if tasks is None or not len(known):
+        return [known.to(student.device)] if len(known) else []
+    learned = torch.zeros(tasks.shape[1], dtype=torch.bool, device=tasks.device)
+    learned[known.to(tasks.device)] = True
+    return [its.nonzero()[:, 0] for its in tasks[~(tasks & ~learned).any(1)].unique(dim=0)]
 
 
 class _Distil:
-    def __init__(self, part: distil, known: Tensor | None) -> None:
-        self.part, self.known = part, known
+    def __init__(self, part: distil, groups: list[Tensor] | None) -> None:
+        self.part, self.groups = part, groups
 
     def loss(self, view: View) -> Tensor:
         h = view.logits
-        if self.known is not None and not len(self.known):
+        if self.groups == []:
             return h.new_zeros(len(h))
         z = view.rows[self.part.of] if self.part.of in view.rows else view.by(self.part.of).logits
-        if self.known is not None:
-            h, z = h[..., self.known], z[..., self.known]
-        if self.part.by == "mse":
-            each = (h - z).square().mean(-1)
+        if self.groups is None:
+            each = self._between(h, z)
         else:
-            T = self.part.T
-            each = T * T * F.kl_div((h / T).log_softmax(-1), (z / T).log_softmax(-1), log_target=True, reduction="none")
-            each = each.sum(-1)
+            each = torch.stack([self._between(h[..., its], z[..., its]) for its in self.groups]).sum(0)
         if each.dim() == 1:
             return each
         counts = view.out.counts
         if counts is None:
             return each.flatten(1).mean(1)
         return (each * counts).flatten(1).sum(1) / counts.flatten(1).sum(1).clamp(min=1e-12)
+
+    def _between(self, h: Tensor, z: Tensor) -> Tensor:
+        """D_Phi over the last axis."""
+        if self.part.by == "mse":
+            return (h - z).square().mean(-1)
+        T = self.part.T
+        each = F.kl_div((h / T).log_softmax(-1), (z / T).log_softmax(-1), log_target=True, reduction="none")
+        return T * T * each.sum(-1)
 
     def weight(self, view: View) -> Tensor | None:
         return view.size

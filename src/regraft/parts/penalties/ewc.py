@@ -12,6 +12,8 @@ Paper:   "A Unified and General Framework for Continual Learning" Wang et al. 20
 Claim:   when the inputs change and the classes do not, it forgets less than plain training, at equal updates.
 Needs:   the rows named by `source`, of which F is estimated at the end.
 Leaves:  `ewc`: F and w*, by tensor. Without them, in a first update, it is absent.
+Differs: F is at the labels of the rows, not at answers drawn from the model: it vanishes for rows that are fitted by
+         heart. Tasks are not normalised, and gamma is 1 (a sum over tasks); Progress & Compress does both otherwise.
 Tags:    weight regularisation, exemplar-free
 """
 
@@ -39,6 +41,8 @@ class ewc:
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
             raise RegraftError(f"ewc: gamma is {self.gamma}; it must be in [0, 1]")
+        if self.rows is not None and self.rows < 1:
+            raise RegraftError(f"ewc: rows is {self.rows}; it must be at least 1")
 
     def begin(self, ctx: Context) -> _EWC:
         return _EWC(self, ctx)

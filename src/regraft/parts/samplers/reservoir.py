@@ -5,7 +5,7 @@
 
 Every occurrence of a row counts, as in the authors' code, but no row is kept twice: one that is kept already and comes
 to a place again is renewed, with what the model says of it now, and another row of its batch has the place. With
-`keep=("logits",)` the model's answers are kept with the row, taken from where the update stood when it was stored (DER).
+`keep=("logits",)` a row keeps the model's answers, from where the update stood when it was stored (DER).
 
 Paper:   "On Tiny Episodic Memories in Continual Learning" Chaudhry et al. 2019. https://arxiv.org/abs/1902.10486
 Paper:   "Random Sampling with a Reservoir" Vitter 1985. https://doi.org/10.1145/3147.3165
