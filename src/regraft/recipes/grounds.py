@@ -29,6 +29,7 @@ from regraft.data.scenario import Scenario, Task, blurred, few_shot, recurring, 
 from regraft.engine.training import Training
 from regraft.models.backbones import of_timm, pretrained, tokenizer_of
 from regraft.models.classifier import Classifier
+from regraft.numerics.dice import seeded
 from regraft.numerics.mixture import places_by
 from regraft.recipes.comparison import Ground
 from regraft.recipes.files import read_mapping
@@ -255,8 +256,7 @@ def _tokenizer(network: NetworkFile) -> Callable[[Sequence[str]], Tensor] | None
 
 def _network(said: NetworkFile, tasks: Scenario, seed: int) -> Classifier:
     x = tasks.tasks[0].train["x"]
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if said.timm is not None:
             return of_timm(said.timm, tasks.classes, pretrained=said.pretrained, in_chans=x.shape[1])
         if said.transformers is not None:
