@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -123,6 +124,23 @@ def test_the_pretext_is_a_linear_guess_of_the_quarter() -> None:
     A = run.module
     expected = -(view.out.features @ A.weight.T + A.bias).log_softmax(1)[torch.arange(6), rows["quarter"]]  # type: ignore[operator]
     assert torch.allclose(run.loss(view), expected, atol=1e-12)
+
+
+def test_rows_as_classes_tell_a_sampler_that_follows_what_others_drew() -> None:
+    heard: list[Any] = []
+
+    class Follower:
+        def begin(self, ctx: Context) -> Any:
+            return self
+
+        def follow(self, drawn: Mapping[str, Rows]) -> None:
+            heard.append(drawn)
+
+        def draw(self, count: int) -> Rows:
+            return Rows({})
+
+    instances(Follower()).begin(context(table(3))).follow({"new": table(2)})
+    assert [list(drawn) for drawn in heard] == [["new"]]
 
 
 def test_rows_as_classes_of_their_own_make_the_loss_that_of_simclr() -> None:

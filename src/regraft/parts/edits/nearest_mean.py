@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Context, Weights
+from regraft.core.parts import Context, Model, Weights
 from regraft.core.rows import Rows
 from regraft.numerics.features import features_of, head_name
 
@@ -68,7 +68,7 @@ class _NearestMean:
         bias[self.counts == 0] = torch.finfo(b.dtype).min / 2
         return {f"{head}.weight": mu.to(W), f"{head}.bias": bias.to(b)}
 
-    def _gathered(self, student: Any, classes: int, width: int) -> tuple[Tensor, Tensor]:
+    def _gathered(self, student: Model, classes: int, width: int) -> tuple[Tensor, Tensor]:
         """Counts [classes] and sums [classes, width] of all rows so far."""
         phi, y = features_of(student, self._rows(), "nearest_mean")
         if int(y.max()) >= classes:

@@ -113,7 +113,7 @@ class _MeanField:
         weights = self.ctx.models["student"].weights()
         mu = torch.cat([weights[f"{self.head}.{name}"].detach().flatten() for name in self.tensors])
         sigma = torch.cat([getattr(self.spread, name).detach().exp().flatten() for name in self.tensors])
-        return {"mean_field": {**self.left, str(self.part.member): {"mu": mu.cpu().clone(), "sigma": sigma.cpu()}}}
+        return {"mean_field": {**self.left, str(self.part.member): {"mu": mu.cpu(), "sigma": sigma.cpu()}}}
 
     def fold(self, model: Model) -> None:
         self.hook.remove()

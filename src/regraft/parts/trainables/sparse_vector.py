@@ -24,6 +24,7 @@ from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
+from regraft.numerics.classes import task_of
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class _SparseVector:
         self.vectors: Mapping[str, Any] = ctx.memory.get("sparse_vectors", {})
         self.name = part.name
         if self.name is None:
-            told = part.source in ctx.data and "task" in ctx.data[part.source]
-            self.name = str(int(ctx.data[part.source]["task"][0]) if told else len(self.vectors))
+            task = task_of(ctx, part.source, "sparse_vector")
+            self.name = str(len(self.vectors) if task is None else task)
 
     def install(self, model: Model) -> None:
         if not self.mu:
