@@ -9,8 +9,8 @@ Paper:   "Emergent mechanisms for long timescales depend on training curriculum 
          Khajehabdollahi et al. 2024. https://arxiv.org/abs/2309.12927
 Claim:   keeping the old targets reaches a larger N in as many updates, forgets none, and needs no slow units.
 Differs: 64 units for 500, a rate of 0.1 for 0.05, and N as far as 3,000 updates go. N moves on by the accuracy of the
-         last 30 updates, not of a test between epochs. The state begins at zero, no unit feeds itself, and the nonlinearity
-         is on the input to a unit alone. Lesions, timescales of the network's activity, and N beyond training are not
+         last 30 updates, not of a test between epochs. The state begins at zero, no unit feeds itself, and what is
+         bent is the input to a unit alone. Lesions, timescales of the network's activity, and N beyond training are not
          measured; nor are gated units.
 Tags:    forgetting, diagnostic
 """

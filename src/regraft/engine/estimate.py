@@ -10,6 +10,7 @@ import torch
 from regraft.core.parts import View
 from regraft.core.rows import Rows
 from regraft.engine.training import Training, make_optimizer
+from regraft.numerics.evaluating import evaluating
 
 LONG_SECONDS = 1.0
 STEPPED_NUMBERS = 1 << 24
@@ -21,9 +22,7 @@ def seconds_per_row(model: Any, rows: Rows, training: Training) -> float:
     A pass over one row warms up; where it takes over `LONG_SECONDS`, it is taken as it is. In evaluation mode, without
     `torch.compile`; the optimizer steps a copy of some tensors.
     """
-    was_training = model.module.training
-    model.module.eval()
-    try:
+    with evaluating(model):
         for count in (1, min(training.micro_batch or training.batch, training.batch, rows.count)):
             some = rows.take(slice(0, count)).to(model.device)
             began = _now(model.device)
@@ -33,8 +32,6 @@ def seconds_per_row(model: Any, rows: Rows, training: Training) -> float:
             model.module.zero_grad(set_to_none=True)
             if seconds > LONG_SECONDS:
                 break
-    finally:
-        model.module.train(was_training)
     return seconds / some.count + _step_seconds(model, training) / training.batch
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from regraft.core.parts import View
 from regraft.core.rows import Rows
 from regraft.engine.processes import Processes
+from regraft.numerics.evaluating import evaluating
 
 BATCH_TOKENS = 8192
 
@@ -17,17 +18,13 @@ BATCH_TOKENS = 8192
 @torch.no_grad()
 def row_nll(model: Any, rows: Rows) -> tuple[Tensor, Tensor]:
     """Mean negative log-likelihood of each row in nats and what the row weighs, float64 [rows], in evaluation mode."""
-    training = model.module.training
-    model.module.eval()
     values, weights = [], []
-    try:
+    with evaluating(model):
         each = max(1, BATCH_TOKENS // model.cost(rows.take(slice(0, 1))))
         for start in range(0, rows.count, each):
             view = View(model, rows.take(slice(start, start + each)).to(model.device), {})
             values.append(view.nll.double().cpu())
             weights.append(torch.ones(view.rows.count).double() if view.size is None else view.size.double().cpu())
-    finally:
-        model.module.train(training)
     return torch.cat(values), torch.cat(weights)
 
 

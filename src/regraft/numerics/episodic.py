@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context
 from regraft.core.rows import Rows
-from regraft.numerics.mixture import values
+from regraft.numerics.choice import some
+from regraft.numerics.classes import task_of
 
 
 class Episodic:
@@ -27,17 +27,9 @@ class Episodic:
         self.ctx, self.key, self.size, self.source = ctx, key, size, source
         left: Mapping[str, Mapping[str, Tensor]] = ctx.memory.get(key, {})
         self.kept = {task: Rows(dict(columns)) for task, columns in left.items()}
-        self.now = self._now()
+        task = task_of(ctx, source, key)
+        self.now = str(len(self.kept) if task is None else task)
         self.past = [rows for task, rows in self.kept.items() if task != self.now]
-
-    def _now(self) -> str:
-        rows = self.ctx.rows(self.source)
-        if "task" not in rows:
-            return str(len(self.kept))
-        said = torch.as_tensor(values(rows, "task")).unique().tolist()
-        if len(said) != 1:
-            raise RegraftError(f"{self.key}: the rows {self.source!r} are of the tasks {said}, not of one")
-        return str(said[0])
 
     def left(self) -> dict[str, dict[str, Tensor]]:
         """By task, the columns of its rows; earlier tasks make room for this one."""
@@ -59,7 +51,7 @@ class Episodic:
 
     def _some(self, rows: Rows, count: int) -> Rows:
         """Random rows, in memory."""
-        taken = rows.take(torch.randperm(rows.count, generator=self.ctx.rng)[:count])
+        taken = some(rows, count, self.ctx.rng)
         if foreign := [name for name, column in taken.items() if not isinstance(column, Tensor)]:
             raise RegraftError(f"{self.key}: column {foreign[0]!r} is not a tensor, so it cannot be kept")
         return taken

@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, vmap
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Model, View
 from regraft.core.rows import Rows
+from regraft.numerics.evaluating import evaluating
 
 CHUNK_NUMBERS = 1 << 25
 """Numbers of row-wise gradients that are held at a time."""
@@ -43,20 +44,18 @@ def importance(model: Model, rows: Rows, value: Value, measure: Measure) -> dict
     """
     if not rows:
         raise RegraftError("the importance of weights for the answers of no rows is not defined")
-    training = model.module.training
-    model.module.eval()
     slots = {s.name: s.tensor for s in model.slots() if s.kind == "base" and s.tensor.is_floating_point()}
     moved = {name: tensor.requires_grad for name, tensor in slots.items()}
     for tensor in slots.values():
         tensor.requires_grad_(True)
     try:
-        total = _by_layers(model, rows, slots, value, measure)
-        if total is None:
-            total = (_by_vmap if model.vmaps else _by_row)(model, rows, slots, value, measure)
+        with evaluating(model):
+            total = _by_layers(model, rows, slots, value, measure)
+            if total is None:
+                total = (_by_vmap if model.vmaps else _by_row)(model, rows, slots, value, measure)
     finally:
         for name, tensor in slots.items():
             tensor.requires_grad_(moved[name])
-        model.module.train(training)
     return {name: summed / rows.count for name, summed in total.items()}
 
 
@@ -80,7 +79,6 @@ def _by_layers(
     if set(held) != set(names) or len(held) != len(set(held)):
         return None
     calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
-
 
     def keep(layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         calls.append((layer, inputs[0].detach(), output))

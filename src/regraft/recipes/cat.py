@@ -4,7 +4,8 @@
 
 One training has no reason to gather features that do not help on its own rows; another training finds others. Together
 they hardly answer better on the same rows, and are worth more when the classes or the inputs change: freeze them and
-learn a head (`slow(0)`), or fine-tune all, which the paper does in two stages, the head first. `distilled` gives them to one network of the usual size.
+learn a head (`slow(0)`), or fine-tune all, as the paper does in two stages, the head first. `distilled` gives them to a
+network of the usual size.
 
 Paper:   "Learning useful representations for shifting tasks and distributions" Zhang and Bottou 2023.
          https://arxiv.org/abs/2212.07346

@@ -34,6 +34,7 @@ from regraft.engine.evaluate import mean_nll
 from regraft.engine.fit import Meter, fit
 from regraft.engine.training import Training
 from regraft.numerics.accumulation import accumulation
+from regraft.numerics.evaluating import evaluating
 from regraft.parts.losses.nll import nll
 from regraft.parts.metrics.ability_matrix import AbilityMatrix
 from regraft.parts.samplers.shuffled import shuffled
@@ -356,10 +357,8 @@ def tested(model: Model, scenario: Scenario, strategy: Strategy, memory: Mapping
         judged = model if says is None else _Answering(model, says)
         return [mean_nll(judged, rows) for rows, _ in scenario.judged]
     answer = says or (lambda rows: model.read(rows).logits)
-    training = model.module.training
-    model.module.eval()
     found = []
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         for rows, asked in scenario.judged:
             logits = torch.cat([answer(chunk.to(model.device)) for chunk in rows.chunks(TESTED_ROWS)])
             if asked is None:
@@ -368,7 +367,6 @@ def tested(model: Model, scenario: Scenario, strategy: Strategy, memory: Mapping
                 asked = asked.to(logits.device)
                 chosen = asked[logits[:, asked].argmax(-1)]
             found.append(float((chosen.cpu() == rows["y"]).double().mean()))
-    model.module.train(training)
     return found
 
 

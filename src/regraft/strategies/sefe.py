@@ -4,8 +4,8 @@ The other half of the method is in the data: tasks are learned in several answer
 
 Paper:   "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal Continual Instruction Tuning" Chen et al.
          2025. https://arxiv.org/abs/2505.02486
-Differs: the change that is held is scaled by alpha / r = 2 here, so that a strength of 1250 is the authors' 2500; their r
-         is 128.
+Differs: the change that is held is scaled by alpha / r = 2 here, so that a strength of 1250 is the authors' 2500; their
+         r is 128.
 Tags:    weight regularisation, low rank, pretrained, exemplar-free, language model, continual fine-tuning
 """
 

@@ -1,7 +1,8 @@
 """View-batch model: replay in which each row, new or remembered, comes as many views at once that answer alike.
 
 Paper:   "Do Your Best and Get Enough Rest for Continual Learning" Kang et al. 2025. https://arxiv.org/abs/2503.18371
-Claim:   four views of each row at once, held to agree, raise the accuracy of replay over one at a time, at equal updates.
+Claim:   four views of each row at once, held to agree, raise the accuracy of replay over one at a time, at equal
+         updates.
 Differs: agreement is asked for after a share `start` of the updates; the authors begin after 5 of 50 epochs.
 Tags:    replay, augmentation, image, class-incremental, task-incremental, domain-incremental
 """

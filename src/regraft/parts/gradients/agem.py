@@ -23,6 +23,7 @@ import torch
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Loss, Stateful
 from regraft.core.rows import Rows
+from regraft.numerics.choice import some
 from regraft.numerics.episodic import Episodic
 from regraft.numerics.projection import dot
 
@@ -56,8 +57,7 @@ class _AGEM(Stateful):
     def update(self, grads: Grads) -> Grads:
         if not self.past.count:
             return grads
-        rows = self.past.take(torch.randperm(self.past.count, generator=self.dice)[: self.part.rows])
-        r = self.ctx.gradient(rows, self.part.loss)
+        r = self.ctx.gradient(some(self.past, self.part.rows, self.dice), self.part.loss)
         against, size = torch.stack([dot(grads, r), dot(r, r)]).tolist()
         if against >= 0:
             return grads

@@ -23,13 +23,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Weights
+from regraft.numerics.choice import at_most
 from regraft.numerics.consolidation import pull
 from regraft.numerics.fisher import accumulated_fisher
+from regraft.numerics.tensors import on_cpu
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,7 @@ class _EWC:
         return pull(weights, self.F, self.w) / 2
 
     def leave(self) -> Mapping[str, Any]:
-        rows, student = self.ctx.rows(self.part.source), self.ctx.models["student"]
-        if self.part.rows is not None and self.part.rows < rows.count:
-            rows = rows.take(torch.randperm(rows.count, generator=self.ctx.rng)[: self.part.rows])
+        student = self.ctx.models["student"]
+        rows = at_most(self.ctx.rows(self.part.source), self.part.rows, self.ctx.rng)
         F = accumulated_fisher(self.F, self.part.gamma, student, rows)
-        w = {name: tensor.detach().cpu().clone() for name, tensor in student.weights().items() if name in F}
-        return {"ewc": {"F": F, "w": w}}
+        return {"ewc": {"F": F, "w": on_cpu({n: w for n, w in student.weights().items() if n in F})}}

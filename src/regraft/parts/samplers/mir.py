@@ -28,6 +28,7 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Grads, Loss, LossRun, Sampler, SamplerRun, View
 from regraft.core.rows import Rows
+from regraft.numerics.evaluating import evaluating
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,13 @@ class _MIR:
         student = self.ctx.models["student"]
         moved = {slot.name: slot.tensor for slot in student.slots() if slot.name in gradient}
         before = {name: tensor.clone() for name, tensor in moved.items()}
-        training = student.module.training
-        student.module.eval()
-        try:
-            now = self.loss.loss(View(student, rows.to(student.device), self.ctx.models))
-            for name, tensor in moved.items():
-                tensor.sub_(gradient[name], alpha=self.part.alpha)
-            return self.loss.loss(View(student, rows.to(student.device), self.ctx.models)) - now
-        finally:
-            for name, tensor in moved.items():
-                tensor.copy_(before[name])
-            student.module.train(training)
+        rows = rows.to(student.device)
+        with evaluating(student):
+            now = self.loss.loss(View(student, rows, self.ctx.models))
+            try:
+                for name, tensor in moved.items():
+                    tensor.sub_(gradient[name], alpha=self.part.alpha)
+                return self.loss.loss(View(student, rows, self.ctx.models)) - now
+            finally:
+                for name, tensor in moved.items():
+                    tensor.copy_(before[name])
