@@ -72,15 +72,15 @@ def _measured(measured: dict[str, Any]) -> None:
 
 
 def _compared(name: str) -> None:
-    from regraft.evidence.compared import cells, stood
+    from regraft.evidence.compared import Cells, stood
 
     if not (grounds := stood(name)):
         return
-    out.print("\nagainst plain training; cost: time, plain training's 1\n")
-    table = plain_table("ground", "average", "plain", "forgetting", "plain", "cost", "kept")
+    out.print("\nagainst plain training; steps and cost (time): plain training's 1\n")
+    table = plain_table("ground", "average", "plain", "forgetting", "plain", "steps", "cost", "kept")
     for ground, _, row, plain in grounds:
-        (_, average, forgetting, cost, kept, _), bare = cells(row), cells(plain)
-        table.add_row(ground, average, bare[1], forgetting, bare[2], cost, kept)
+        its, bare = Cells.of(row), Cells.of(plain)
+        table.add_row(ground, its.average, bare.average, its.forgetting, bare.forgetting, its.steps, its.cost, its.kept)
     out.print(table)
 
 

@@ -200,11 +200,6 @@ class Cells(NamedTuple):
 COLUMNS = Cells._fields
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """The cells without the steps."""
-    return tuple(said for name, said in Cells.of(row)._asdict().items() if name != "steps")
-
-
 def remark(row: Row) -> str:
     """What a table does not show of a method: that it is left out and why, or how often it diverged."""
     if row.refused:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Slot, Weights
+from regraft.core.rows import Rows
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:base_model\.model\.|_orig_mod\.|module\.)|\.base_layer(?=\.)")
 _PARAMETRIZED = re.compile(r"parametrizations\.([^.]+)\.original$")
@@ -57,6 +58,12 @@ class TorchModel:
             kind: Literal["base", "adapter"] = "base" if own in self._own else "adapter"
             found.append(Slot(own, tensor, kind, role, int(depth[1]) if depth else None))
         return found
+
+    def sizes(self, rows: Rows) -> Tensor | None:
+        return None
+
+    def cost(self, rows: Rows) -> int:
+        return rows.count
 
     def weights(self) -> Weights:
         adapted = {

@@ -58,9 +58,3 @@ class Classifier(TorchModel):
         logits = self.runner(rows["x"]) if "x" in rows else self.head(rows["features"])
         features, self._features = self._features, None
         return Out(logits, rows["y"], None, features)
-
-    def sizes(self, rows: Rows) -> Tensor | None:
-        return None
-
-    def cost(self, rows: Rows) -> int:
-        return rows.count

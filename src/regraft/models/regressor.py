@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Out
 from regraft.core.rows import Rows
@@ -21,9 +19,3 @@ class Regressor(TorchModel):
         if said.shape != y.shape:
             raise RegraftError(f"the network predicts {list(said.shape)}; column 'y' is {list(y.shape)}")
         return Out(said, y)
-
-    def sizes(self, rows: Rows) -> Tensor | None:
-        return None
-
-    def cost(self, rows: Rows) -> int:
-        return rows.count

@@ -94,7 +94,10 @@ def attempt(trial: Trial, ground: Ground) -> Found:
         seconds = time.process_time() - began
     said = lived.measures()
     forgetting = said.get("forgetting", math.nan)
-    return Found(said["average"], forgetting, lived.better, seconds, counter.updates, _size(lived.memory))
+    kept = _size(lived.memory)
+    if strategy.reads == "all":
+        kept += sum(_size(dict(task.train)) for task in scenario.tasks)
+    return Found(said["average"], forgetting, lived.better, seconds, counter.updates, kept)
 
 
 def _size(tree: Any) -> int:

@@ -13,6 +13,7 @@ from regraft.core.errors import RegraftError, nearest
 from regraft.core.names import regular_file
 from regraft.core.written import Repeated, from_yaml
 from regraft.recipes.learn import learn
+from regraft.recipes.resolve import refused
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -65,6 +66,4 @@ def check(knobs: Mapping[str, Any], where: str, recipe: type[BaseModel] = learn)
     try:
         recipe(**knobs)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise RegraftError(f"{key}: {first['msg'].lower()}, not {first['input']!r}", where=where) from None
+        raise refused(error, where) from None

@@ -3,8 +3,8 @@
     for each task:   before · fit(new rows + the strategy's plan) · after          the version that goes on
                      release, on a copy of it                                      the version that answers
 
-What its parts leave in memory reaches the next task; so do the classes that were learned (`classes`). A new row is read
-as often under every strategy: rows of memory come beside the batch.
+What its parts leave in memory reaches the next task; so do the classes that were learned (`classes`). Rows of memory
+come beside the batch, so that a training reads a new row as often with them as without.
 """
 
 from __future__ import annotations
