@@ -18,7 +18,7 @@ BELOW = {
     "data": ("core",),
     "store": ("core",),
     "parts": ("core", "numerics"),
-    "engine": ("core", "models", "store"),
+    "engine": ("core", "numerics", "models", "store"),
     "evidence": ("core", "numerics", "models", "data", "store", "engine"),
     "recipes": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence"),
     "strategies": ("core", "parts", "recipes"),

@@ -12,6 +12,7 @@ from regraft.core.parts import Context, Slot
 from regraft.core.plan import Plan
 from regraft.data.scenario import Scenario, Task
 from regraft.evidence.claims import Arm, Claim, Meter, Test
+from regraft.numerics.features import head_name
 from regraft.numerics.per_task import PerTask, norms_and_head
 from regraft.recipes.strategy import Strategy
 from regraft.strategies.clr import clr
@@ -60,8 +61,7 @@ class _NewHead(PerTask):
         return norms_and_head(self.model, self.key)
 
     def multiplier(self, slot: Slot) -> float:
-        head = self.model.head_name  # type: ignore[attr-defined]
-        return float(slot.name.startswith(f"{head}."))
+        return float(slot.name.startswith(f"{head_name(self.model, self.key)}."))
 
 
 def arm(strategy: Strategy) -> Arm:

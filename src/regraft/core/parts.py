@@ -116,6 +116,13 @@ class Headed(Model, Protocol):
         ...
 
 
+def of_own_task(logits: Tensor, model: Model, rows: Rows) -> Tensor:
+    """Logits [rows, classes], minus infinity for classes that a row cannot have, if it says of which task it is."""
+    if model.task_classes is None or "task" not in rows:
+        return logits
+    return logits.masked_fill(~model.task_classes[rows["task"].to(logits.device)], -torch.inf)
+
+
 class View:
     """One model reading one batch. Every output is computed once, however many losses ask for it."""
 
@@ -153,13 +160,11 @@ class View:
 
         A row that says of which task it is has a class of that task: the likelihood is among those alone.
         """
-        logits, targets, tasks = self.out.logits, self.out.targets, self.model.task_classes
+        logits, targets = self.out.logits, self.out.targets
         if logits.dim() > 2:
             flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
             return flat.view_as(targets)
-        if tasks is not None and "task" in self.rows:
-            logits = logits.masked_fill(~tasks[self.rows["task"]], -torch.inf)
-        return F.cross_entropy(logits, targets, reduction="none")
+        return F.cross_entropy(of_own_task(logits, self.model, self.rows), targets, reduction="none")
 
     @cached_property
     def nll(self) -> Tensor:

@@ -53,6 +53,7 @@ from regraft.engine.means import Means
 from regraft.engine.processes import Layout, Processes, clipped
 from regraft.engine.training import Training, make_optimizer
 from regraft.models.base import not_finite
+from regraft.numerics.knobs import begun, worth
 
 
 class Meter(Protocol):
@@ -301,18 +302,10 @@ class _Run:
         return self.parts[part][0].removesuffix("/0")
 
     def _knob(self, knob: Knob) -> ScheduleRun | float:
-        return float(knob) if isinstance(knob, float | int) else self.begin(knob)
+        return begun(knob, self.begin)
 
     def _value(self, knob: ScheduleRun | float) -> float:
-        if isinstance(knob, float):
-            return knob
-        try:
-            value = knob(self.progress())
-        except (ArithmeticError, ValueError) as error:
-            raise RegraftError(f"the schedule {knob} has no value at step {self.step}: {error}") from error
-        if not 0 <= value < math.inf:
-            raise RegraftError(f"the schedule {knob} gives {value:g} at step {self.step}", do="Look at its knobs")
-        return value
+        return worth(knob, self.progress())
 
     def _choose_moving(self) -> None:
         """Which tensors may move: a scalar factor scales the learning rate, a tensor scales the step entry by entry."""

@@ -21,8 +21,9 @@ import torch
 from regraft.core.errors import RegraftError, nearest
 from regraft.evidence.items import digest, ending, one_line, trailing_specials
 from regraft.evidence.readings import CORRECT, Reading
-from regraft.evidence.scoring import BATCH_TOKENS, Pieces, batches, evaluating, score
+from regraft.evidence.scoring import BATCH_TOKENS, Pieces, batches, score
 from regraft.models.causal import CausalLM
+from regraft.numerics.evaluating import evaluating
 
 Sample: TypeAlias = Mapping[str, Any]
 
@@ -71,7 +72,7 @@ class LmEvalTasks:
         harness = _harness()
         manager, tasks = self._tasks()
         reader = _language_model(model, batch_tokens)
-        with _own_dice(), evaluating(model.module):
+        with _own_dice(), evaluating(model):
             try:
                 results = harness.simple_evaluate(
                     model=reader,

@@ -7,19 +7,18 @@ are sorted by length, so that little of a batch is padding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
 from regraft.models.causal import CausalLM
+from regraft.numerics.evaluating import evaluating
 
 Index: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -93,7 +92,7 @@ def score(
     order = np.argsort(-pieces.lengths, kind="stable")
     order = order[targets[order] > 0]
     log_prob, leads = np.zeros(len(targets)), np.zeros(len(targets), dtype=bool)
-    with evaluating(model.module):
+    with evaluating(model):
         for batch in batches(order, pieces.lengths[order], budget):
             _score_batch(model, pieces, batch, log_prob, leads if greedy else None)
     if not np.isfinite(log_prob).all():
@@ -101,18 +100,6 @@ def score(
             "the model's log-probabilities are not finite", where=where, do="Its weights or number format are broken"
         )
     return Scores(log_prob, targets, leads)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode; afterwards every part of it is in the mode it was in."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def counting(lengths: Index) -> Index:

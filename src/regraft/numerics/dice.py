@@ -16,7 +16,7 @@ def of_update(dice: torch.Generator, number: int) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's own generators, those of all devices, seeded inside and as they were afterwards."""
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
+    """torch's own generators, those of all devices in use, seeded inside and as they were afterwards."""
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
         torch.manual_seed(seed)
         yield

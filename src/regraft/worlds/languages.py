@@ -24,6 +24,8 @@ from regraft.engine.bits import one_thread
 from regraft.engine.fit import fit
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
+from regraft.numerics.dice import seeded
+from regraft.numerics.evaluating import evaluating
 from regraft.parts.losses.nll import nll
 from regraft.parts.samplers.shuffled import shuffled
 
@@ -91,14 +93,14 @@ def base(seed: int) -> Classifier:
 @torch.no_grad()
 def accuracy(model: Classifier, rows: Rows) -> float:
     """The part of the rows whose tag is right."""
-    model.module.eval()
-    return float((model.read(rows).logits[:, VOCABULARY:].argmax(1) + VOCABULARY == rows["y"]).double().mean())
+    with evaluating(model):
+        logits = model.read(rows).logits
+    return float((logits[:, VOCABULARY:].argmax(1) + VOCABULARY == rows["y"]).double().mean())
 
 
 @cache
 def _base(seed: int) -> Classifier:
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = Classifier(MaskedWords(), head="tags")
     model.task_classes = TASK_CLASSES
     data = {"A": masked("A", seed), "B": masked("B", seed)}

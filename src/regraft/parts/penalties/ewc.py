@@ -28,9 +28,7 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Weights
 from regraft.numerics.choice import at_most
-from regraft.numerics.consolidation import pull
-from regraft.numerics.fisher import accumulated_fisher
-from regraft.numerics.tensors import on_cpu
+from regraft.numerics.consolidation import fisher_anchor, pull
 
 
 @dataclass(frozen=True)
@@ -63,5 +61,4 @@ class _EWC:
     def leave(self) -> Mapping[str, Any]:
         student = self.ctx.models["student"]
         rows = at_most(self.ctx.rows(self.part.source), self.part.rows, self.ctx.rng)
-        F = accumulated_fisher(self.F, self.part.gamma, student, rows)
-        return {"ewc": {"F": F, "w": on_cpu({n: w for n, w in student.weights().items() if n in F})}}
+        return {"ewc": fisher_anchor(self.F, self.part.gamma, student, rows)}

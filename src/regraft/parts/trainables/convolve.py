@@ -20,7 +20,7 @@ Leaves:  `convolve`: what every task owns, its parent and its classes.
 Differs: in the authors' code the parent is always the first task, and how similar tasks are is not computed; the paper
          compares them by a classifier on features, and does not fix which. New tasks begin with the parent's
          normalisation and head, which the code draws anew. A task's answers are among its own classes, as with the
-         paper's head for each task.
+         paper's head for each task. Of a network that pools by learned weights these stay as the first task left them.
 Tags:    parameter isolation, exemplar-free, class-incremental, task-incremental
 """
 

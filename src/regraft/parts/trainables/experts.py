@@ -18,7 +18,8 @@ Leaves:  `experts`: the weights of those that are not active (the network is the
          the selector, and `turns`: after how many batches which expert took over.
 Differs: the number of experts has a limit, because an optimizer knows its tensors from the beginning; when it is
          reached, the expert with the least loss goes on. A step is taken before its loss is looked at, so that a change
-         is seen one step later. A loss is judged once an expert has had `least`. Experts are not pruned. The smoothed
+         is seen one step later. A loss is judged once an expert has had `least`; in code of the method that we saw, s_e
+         counts as at least 0.005, and the first expert that fits is taken. Experts are not pruned. The smoothed
          loss of an expert that is left is set back to m_e.
 Tags:    task-free, mixture of experts
 """
@@ -35,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Context, Model, Outcome, Slot, Stateful
+from regraft.core.parts import Context, Model, Outcome, Slot, Stateful, of_own_task
 from regraft.core.rows import Rows
 from regraft.numerics.choice import by_group
 from regraft.numerics.evaluating import evaluating
@@ -179,13 +180,17 @@ class _Experts(Stateful):
             return
         self.batches += 1
         e, rows = self.number, outcome.rows
-        L = _loss(outcome.outputs["logits"], rows["y"])
+        L = self._loss(outcome.outputs["logits"], rows)
         self.smoothed[e] = self._smoothed(e, L)
         if self.seen[e] >= self.part.least and self.smoothed[e] > self._limit(e):
             self._leave_for_another(L, rows)
         else:
             self._note(e, L)
         self._keep(rows)
+
+    def _loss(self, logits: Tensor, rows: Rows) -> float:
+        logits = of_own_task(logits, self.model, rows)
+        return float(F.cross_entropy(logits, rows["y"].to(logits.device)))
 
     def _smoothed(self, e: int, L: float) -> float:
         return L if not self.seen[e] else self.part.a * L + (1 - self.part.a) * self.smoothed[e]
@@ -204,7 +209,7 @@ class _Experts(Stateful):
             if e != left:
                 with self._as(e):
                     at = rows.to(self.model.device)
-                    loss[e] = _loss(self.model.read(at).logits, at["y"])
+                    loss[e] = self._loss(self.model.read(at).logits, at)
         would = {e: self._smoothed(e, each) for e, each in loss.items()}
         known = [e for e in would if would[e] <= self._limit(e)]
         if known:
@@ -284,7 +289,3 @@ class _Experts(Stateful):
         """Every tensor of an expert that is not active."""
         own = on_cpu({name: held[0].of(e, held.original) for name, held in self.held.items()})
         return own | self.buffers[str(e)]
-
-
-def _loss(logits: Tensor, y: Tensor) -> float:
-    return float(F.cross_entropy(logits, y.to(logits.device)))

@@ -16,7 +16,8 @@ Leaves:  `hypernet`: phi, every task's embedding and buffers; with `weighted` F,
 Differs: of the first paper only abstract and introduction were at hand: its recurrence over layers and a weighted
          regulariser are here, its growth of the hypernetwork is not. The Fisher weights are those of an option in the
          second paper's code, without its scale. mean and scale are those of each tensor as the network began, in place
-         of an initialisation of H; H begins with variance 1. dphi is the step of plain gradient descent.
+         of an initialisation of H; H begins with variance 1. dphi is the step of plain gradient descent,
+         and is left out by default.
 Tags:    hypernetworks, task-incremental, exemplar-free
 """
 
