@@ -421,6 +421,16 @@ class Wants(Observes, Protocol):
 
 
 @runtime_checkable
+class Takes(Protocol):
+    """A sampler that takes rows of the update for itself when it begins, so that others can leave them out.
+
+    `taken`: their places among the rows of its source, int64; None: it takes none.
+    """
+
+    taken: Tensor | None
+
+
+@runtime_checkable
 class Follows(Protocol):
     """A running sampler that is asked last in a step, and first told what the other feeds drew."""
 

@@ -486,7 +486,7 @@ class _Run:
     @torch.no_grad()
     def _land(self, landing: Sequence[Projects]) -> None:
         """The optimizer's step, and where it may land."""
-        before = {n: p.detach().clone() for n, p in self.moving.items()}
+        before = {n: self.moving[n].detach().clone() for n in (self.moving if landing else self.entries)}
         self.optimizer.step()
         for name, old in before.items():
             tensor = self.moving[name]
@@ -582,7 +582,7 @@ class _Run:
         for name in memory.pop("trunk", {"leaves": ()})["leaves"]:
             memory.pop(name, None)
         whose: dict[str, str] = {}
-        for part, (name, run) in self.parts.items():
+        for part, (name, run) in list(self.parts.items()):
             if isinstance(run, Leaves):
                 left = run.leave()
                 if both := next((key for key in left if key in whose), None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal, Self
 
 import torch
@@ -19,6 +20,7 @@ _PARAMETRIZED = re.compile(r"parametrizations\.([^.]+)\.original$")
 _DEPTH = re.compile(r"(?:^|\.)(?:layers|blocks|h|layer)\.(\d+)(?:\.|$)")
 
 
+@cache
 def canonical(name: str) -> str:
     """The name a tensor has in the bare model, whatever torch.compile, DDP or an adapter put around it."""
     return _PARAMETRIZED.sub(r"\1", _WRAPPERS.sub("", name))

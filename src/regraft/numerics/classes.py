@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Context, Sampler
+from regraft.core.parts import Context, Sampler, Takes
 from regraft.numerics.mixture import values
 
 
@@ -39,9 +39,9 @@ def taken_by(ctx: Context, held: Sampler | None, part: str) -> Tensor:
     """The places of the new rows that a sampler took for itself when it began; `part` is who asks."""
     if held is None:
         return torch.empty(0, dtype=torch.long)
-    taken: Tensor | None = getattr(ctx.begin(held), "taken", None)
-    if taken is None:
+    run = ctx.begin(held)
+    if not isinstance(run, Takes) or run.taken is None:
         raise RegraftError(
             f"{part}: {held} takes no rows when it begins", do="Hold rows out with exemplars(adds='before')"
         )
-    return taken
+    return run.taken

@@ -64,6 +64,7 @@ class cuber:
 
     def begin(self, ctx: Context) -> _CUBER:
         steady(ctx.models["student"], "cuber")
+        ctx.begin(self.loss)
         return _CUBER(self, ctx)
 
 
