@@ -243,8 +243,8 @@ class Context:
     `rng` is the part's own generator, seeded by the run and the part: adding a part moves nobody else's dice. `memory`
     is what parts left in earlier updates, by name. `begin(part)` begins a part that is a knob of this one (a schedule),
     so that it is saved and hears outcomes like any other. `gradient(rows, loss)`: the gradient of the pooled mean of
-    `loss` on `rows` at the weights as they stand. `again()`: this step's whole gradient once more, at the weights as
-    they stand.
+    `loss` on `rows` at the weights as they stand; the loss is begun once. `again()`: this step's whole gradient once
+    more, at the weights as they stand.
     """
 
     models: Mapping[str, Model]
