@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -268,7 +269,7 @@ def test_a_record_is_read_by_its_card(tmp_path: Path) -> None:
     assert card.measured["tests"][0]["gap"] == 1.0
 
 
-def scores(root: Path) -> object:
+def scores(root: Path) -> dict[str, Any]:
     said = json.loads(tree_at(root).record("better").read_text())
     return {key: said[key] for key in ("scores", "tests", "counts", "standing")}
 
@@ -308,6 +309,25 @@ def test_what_is_done_is_not_used_for_other_code(tmp_path: Path) -> None:
     (tmp_path / "engine" / "fit.py").write_text("x = 1")
     measure("better", root=tmp_path, scratch=tmp_path)
     assert len(ran(tmp_path)) == 5 + 9
+
+
+def test_code_that_computes_the_same_keeps_its_record(tmp_path: Path) -> None:
+    path = claim_file(tmp_path)
+    measure("better", root=tmp_path, scratch=tmp_path)
+    before, whole = scores(tmp_path), len(ran(tmp_path))
+    path.write_text(path.read_text().replace("made = torch", "dice = torch").replace("=made)", "=dice)"))
+    assert standing("better", tree_at(tmp_path)) == "stale"
+    record = measure("better", root=tmp_path, scratch=tmp_path)
+    assert (record.reproduced, record.standing) == ((0,), "shown")
+    assert len(ran(tmp_path)) == whole + 3  # one seed
+    now = scores(tmp_path)
+    assert [now[key] for key in ("scores", "counts")] == [before[key] for key in ("scores", "counts")]
+    assert standing("better", tree_at(tmp_path)) == "shown"
+    path.write_text(path.read_text().replace("1e5", "2e5"))
+    record = measure("better", root=tmp_path, scratch=tmp_path)
+    assert record.reproduced == ()
+    assert len(ran(tmp_path)) == whole + 3 + 9
+    assert scores(tmp_path) != before
 
 
 def test_an_invalid_claim_withdraws_its_record(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from regraft.core.errors import RegraftError, nearest
-from regraft.evidence.cards import OURS, Code, Standing, Tree, code, standing, trees
+from regraft.evidence.cards import OURS, Code, Standing, Tree, code, read_record, standing, trees
 from regraft.evidence.compared import reach
 from regraft.evidence.running import Notes, in_processes
 
@@ -202,7 +202,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured of a claim. `runs` holds every arm on every seed."""
+    """What was measured of a claim. `runs` holds every arm on every seed.
+
+    `reproduced`: where the runs are of an earlier state of the code, the seeds on which this one gave the same scores.
+    """
 
     name: str
     claim: Claim
@@ -210,6 +213,7 @@ class Record:
     tests: tuple[Judged, ...]
     code: Code
     versions: Mapping[str, str]
+    reproduced: tuple[int, ...] = ()
 
     @property
     def standing(self) -> Standing:
@@ -233,6 +237,7 @@ class Record:
             "tests": [t.to_json() for t in self.tests],
             "null": null and {"arm": null[0], "baseline": null[1], "equal": True},
             "standing": self.standing,
+            "reproduced": self.reproduced,
             "seconds": {arm: statistics.fmean(r.seconds for r in runs) for arm, runs in of.items()},
             "code": {"hash": self.code.hash, "files": dict(self.code.files)},
             "versions": dict(self.versions),
@@ -362,6 +367,9 @@ def measure(
     What is done is kept in `scratch` (by default below the user's cache folder) until the record is written, so that an
     interrupted measurement goes on where it stopped, unless any code of the package changed meanwhile.
 
+    A stale claim is first run on one seed. If every arm gives the scores and counts of the record, to all
+    of its digits, the code was changed and what it computes was not: the record is kept, and says so.
+
     Args:
         seeds: instead of the claim's own.
         progress: told (runs done, runs in all, the run that ended) after each.
@@ -382,16 +390,22 @@ def measure(
     wanted = [(arm, seed) for seed in claim.seeds for arm in claim.arms]
     known = notes.read()
     runs = {w: Run(**known[repr(w)]) for w in wanted if repr(w) in known}
-    left = [w for w in wanted if w not in runs]
-    for (arm, seed), run in in_processes(partial(_work, name, tree), left, jobs, repr(name)):
-        runs[arm, seed] = run
-        notes.write(repr((arm, seed)), asdict(run))
-        if progress:
-            progress(sum(w in runs for w in wanted), len(wanted), f"{arm}, seed {seed}")
+    reproduced: tuple[int, ...] = ()
+    earlier = _earlier(name, tree, claim, before)
+    for seeds_now in (claim.seeds[:1], claim.seeds[1:]) if earlier else (claim.seeds,):
+        left = [(arm, seed) for arm, seed in wanted if seed in seeds_now and (arm, seed) not in runs]
+        for (arm, seed), run in in_processes(partial(_work, name, tree), left, jobs, repr(name)):
+            runs[arm, seed] = run
+            notes.write(repr((arm, seed)), asdict(run))
+            if progress:
+                progress(sum(w in runs for w in wanted), len(wanted), f"{arm}, seed {seed}")
+        if earlier and all(_same(runs[w], earlier[w]) for w in wanted if w[1] in claim.seeds[:1]):
+            runs, reproduced = earlier, claim.seeds[:1]
+            break
     if code(name, tree).hash != before.hash:
         raise RegraftError(f"the code of {name!r} changed while it was measured", do="Measure it again")
     try:
-        record = Record(name, claim, runs, judge(claim, {w: runs[w] for w in wanted}), before, _versions())
+        record = Record(name, claim, runs, judge(claim, {w: runs[w] for w in wanted}), before, _versions(), reproduced)
     except InvalidClaim as error:
         tree.record(name).unlink(missing_ok=True)
         notes.remove()
@@ -399,6 +413,31 @@ def measure(
     _write(tree.record(name), canonical(record.to_json()))
     notes.remove()
     return record
+
+
+def _earlier(name: str, tree: Tree, claim: Claim, now: Code) -> dict[tuple[str, int], Run]:
+    """The runs of the claim's record, if it is of another state of the code, and of the same arms and seeds."""
+    try:
+        said = read_record(name, tree)
+        if said is None or said["code"]["hash"] == now.hash:
+            return {}
+        if tuple(said["seeds"]) != claim.seeds or said["scores"].keys() != claim.arms.keys():
+            return {}
+        return {
+            (arm, seed): Run(
+                {score: values[i] for score, values in said["scores"][arm].items()},
+                {count: values[i] for count, values in said["counts"][arm].items()},
+                said["seconds"][arm],
+            )
+            for arm in claim.arms
+            for i, seed in enumerate(claim.seeds)
+        }
+    except (RegraftError, KeyError, TypeError, AttributeError, IndexError):
+        return {}  # a damaged record is measured again
+
+
+def _same(run: Run, recorded: Run) -> bool:
+    return _rounded(run.scores) == dict(recorded.scores) and dict(run.counts) == dict(recorded.counts)
 
 
 def stale_or_unmeasured(root: Path | None = None) -> list[str]:

@@ -195,6 +195,9 @@ def _measured(record: Mapping[str, Any]) -> list[str]:
         blocks += [
             "\n".join(f"- {_escaped(a)} has its own budget: {_escaped(r)}." for a, r in record["unequal"].items())
         ]
+    if again := record.get("reproduced"):
+        on = ", ".join(map(str, again))
+        blocks += [f"The runs are of an earlier state of the code; on seed {on} this one gave the same scores."]
     if record["null"]:
         blocks += [_escaped(f"Null arm: {record['null']['arm']} equals {record['null']['baseline']} exactly.")]
     return blocks
