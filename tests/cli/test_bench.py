@@ -85,7 +85,7 @@ def test_own_data_and_an_own_method(run: Any, tmp_path: Path, monkeypatch: pytes
     ("recipe", "says"),
     [
         ("grounds: {a: {judged: {train: judged.csv}}}", "grounds.a.judged: a stream says `tasks` or `by`"),
-        ("grounds: {a: {judged: {train: judged.csv, taks: 2}}}", "grounds.a.judged.taks: extra inputs"),
+        ("grounds: {a: {judged: {train: judged.csv, taks: 2}}}", "grounds.a.judged: no key 'taks'; did you mean 'tasks'"),
         ("grounds: {a: {judged: {train: none.csv, tasks: 2}}}", "cannot be read"),
         ("grounds: {a: {judged: {train: judged.csv, label: kind, tasks: 3}}}", "4 classes cannot be dealt out"),
         ("grounds: {a: {judged: {train: judged.csv, label: kind, tasks: [[a, z]]}}}", "no row has the label 'z'"),

@@ -26,9 +26,26 @@ def test_a_table(tmp_path: Path) -> None:
     assert found.rows["y"].tolist() == [1, 0, 1]
     assert found.rows["x"].tolist() == [[1.0, 2.5], [3.0, 4.0], [5.0, 6.0]]
     assert found.others == {"store": ["north", "south", "north"]}
+    assert (found.read, found.unread) == (("width", "height"), ())
     numbered = tmp_path / "numbered.csv"
     numbered.write_text("x,label\n1,10\n2,9\n3,10\n")
     assert labelled(str(numbered)).classes == ("9", "10")
+
+
+def test_the_columns_that_are_read_and_those_that_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("id,b,note,a,label\n7,1,1984,3,x\n8,2,tea,4,y\n9,3,cup,5,y\n")
+    found = labelled(str(file))
+    assert (found.read, found.unread) == (("id", "b", "a"), ("note",))
+    found = labelled(str(file), columns=["a", "b"])
+    assert (found.read, found.unread) == (("a", "b"), ("id", "note"))
+    assert found.rows["x"].tolist() == [[3.0, 1.0], [4.0, 2.0], [5.0, 3.0]]
+
+
+def test_a_column_is_numbers_wherever_its_first_fraction_is(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("a,label\n" + "1,x\n" * 11_000 + "1.5,y\n")
+    assert labelled(str(file)).rows["x"][-1].tolist() == [1.5]
 
 
 @pytest.mark.parametrize(
@@ -37,12 +54,18 @@ def test_a_table(tmp_path: Path) -> None:
         ("a,label\n1,x\n", {"label": "lable"}, "no column 'lable'; did you mean 'label'"),
         ("a,label\n,x\n2,y\n", {}, "row 1, column 'a': a value is missing"),
         ("a,label\n1,\n2,y\n", {}, "row 1: a row has no label"),
-        ("a,label\n1,x\n", {"classes": ["y"]}, "label 'x' is no class"),
+        ("a,label\n1,y\n1,x\n", {"classes": ["y"]}, "row 2: label 'x' is no class"),
         ("a,label\nred,x\n", {}, "no column of numbers or images"),
         ("a,label\nred,x\n", {"text": "a"}, "needs a network with a tokenizer"),
         ("a,label\n1,x\n", {"apart": ["b"]}, "no column 'b'"),
         ("a,b,label\n1,,x\n1,u,y\n", {"apart": ["b"]}, "row 1: a row has no 'b'"),
         ("", {}, "cannot be read"),
+        ("a,label\n", {}, "t.csv: the file has no rows"),
+        ("a,b,label\n1,1,x\n2,n/a?,x\n3,3,y\n", {}, "row 2, column 'b': 'n/a\\?' is no number; 2 others"),
+        ("a,b,label\n1,red,x\n", {"columns": ["b"]}, "row 1, column 'b': 'red' is no number"),
+        ("a,label\n1,x\n", {"columns": ["b"]}, "no column 'b'"),
+        ("a,label\n1,x\n", {"columns": ["label"]}, "column 'label' is not for learning from"),
+        ("a,b,label\n1,True,x\n", {"columns": ["a", "b"]}, "column 'b' is not of numbers"),
     ],
 )
 def test_tables_that_cannot_be_learned(tmp_path: Path, text: str, knobs: dict[str, object], says: str) -> None:

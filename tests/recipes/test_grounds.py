@@ -81,9 +81,22 @@ def test_inputs_that_the_network_cannot_read(tmp_path: Path, x: Tensor, judged: 
     ("text", "says"),
     [
         ("grounds: {a: {judged: {train: R}}}", "grounds.a.judged: a stream says `tasks` or `by`, one of them"),
-        ("grounds: {a: {judged: {train: R, by: x, tolld: 1}}}", "grounds.a.judged.tolld: extra inputs are not permit"),
+        (
+            "grounds: {a: {judged: {train: R, by: x, tolld: 1}}}",
+            "a.judged: no key 'tolld'; did you mean 'told'. Keys: tr",
+        ),
         ("grounds: {a: {judged: {train: R, by: x, blur: 2}}}", "blur: input should be less than 1, not 2"),
-        ("grounds: {a: {network: {timm: R}}}", "grounds.a.judged: field required"),
+        ("grounds: {a: {network: {timm: R}}}", "grounds.a has no key 'judged'"),
+        ("grounds: {a: {judgd: R}}", "grounds.a has no key 'judged'"),
+        ("ground: {}", "the file has no key 'grounds'"),
+        ("method: [er]\ngrounds: {}", "bench.yaml: no key 'method'; did you mean 'methods'"),
+        ("grounds: {a: {judged: {train: R, by: x}, tuning: {train: R, of: x}}}", "grounds.a.tuning: no key 'of'"),
+        ("methods: er\ngrounds: {}", "methods: must be a list, not 'er'"),
+        (
+            "grounds: {a: {judged: {train: R, tasks: five}}}",
+            "a.judged.tasks: must be a number of tasks or a list of lis",
+        ),
+        ("grounds: {a: {judged: {train: R, by: x, text: a, columns: [b]}}}", "reads `text` or `columns`, one of them"),
     ],
 )
 def test_recipes_that_are_none(tmp_path: Path, text: str, says: str) -> None:
@@ -98,3 +111,76 @@ def test_the_local_files_of_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "pets" / "cat").mkdir(parents=True)
     (tmp_path / "pets" / "cat" / "1.png").write_bytes(b"1")
     assert local_files(path) == [tmp_path / "rows.safetensors", tmp_path / "pets" / "cat" / "1.png"]
+
+
+def table(path: Path, columns: str, *rows: str) -> None:
+    path.write_text("\n".join([columns, *rows]) + "\n")
+
+
+def tables(folder: Path, judged: str, *, train: str = "f0,f1,label", test: str = "f0,f1,label") -> Path:
+    table(folder / "a.csv", train, "1,10,0", "2,10,0", "3,10,1", "4,20,1")
+    table(folder / "b.csv", test, "1,10,0", "2,30,1")
+    path = folder / "bench.yaml"
+    path.write_text(f"grounds:\n  a:\n    judged: {{train: a.csv, {judged}}}\n    network: {{perceptron: [4]}}\n")
+    return path
+
+
+def test_columns_of_train_and_test_meet_by_name(tmp_path: Path) -> None:
+    tasks = ground_of(tables(tmp_path, "test: b.csv, tasks: 1", test="f1,f0,label"), "a").judged(0).tasks
+    train, test = tasks[0].train["x"], tasks[0].test["x"]
+    mean, deviation = torch.tensor([2.5, 12.5]), torch.tensor([1.25, 18.75]).sqrt()
+    assert torch.allclose(train, (torch.tensor([[1.0, 10], [2, 10], [3, 10], [4, 20]]) - mean) / deviation)
+    assert torch.allclose(test, (torch.tensor([[10.0, 1], [30, 2]]) - mean) / deviation)
+
+
+@pytest.mark.parametrize(
+    ("test", "says"),
+    [
+        ("f0,f2,label", "b.csv: the columns that are read differ: a.csv alone has 'f1'; b.csv alone has 'f2'"),
+        ("f0,label,f1", "b.csv, row 1: label '10' is no class"),
+    ],
+)
+def test_columns_that_differ(tmp_path: Path, test: str, says: str) -> None:
+    with pytest.raises(RegraftError, match=says):
+        ground_of(tables(tmp_path, "test: b.csv, tasks: 1", test=test), "a")
+
+
+def test_one_column_more_or_other_shapes(tmp_path: Path) -> None:
+    path = tables(tmp_path, "test: b.csv, tasks: 1")
+    table(tmp_path / "b.csv", "f0,f1,id,label", "1,10,1,0", "2,30,2,1")
+    with pytest.raises(RegraftError, match=r"differ: b.csv alone has 'id'. Name them alike"):
+        ground_of(path, "a")
+    chosen = tables(tmp_path, "test: b.csv, tasks: 1, columns: [f1, f0]")
+    ground = ground_of(chosen, "a")
+    assert ground.says == "a.csv: 1 tasks, 10 epochs; 2 columns are read (f1, f0)"
+    assert ground.judged(0).tasks[0].train["x"][:, 1].argmax() == 3
+    path = recipe(tmp_path, torch.ones(24, 3), "test: b.csv, tasks: 1")
+    with pytest.raises(RegraftError, match=r"b.csv: its rows are \[2\], those of rows.safetensors \[3\]"):
+        ground_of(path, "a")
+
+
+def test_what_is_read_and_how_the_stream_comes_is_said(tmp_path: Path) -> None:
+    path = tables(tmp_path, "tasks: 2, shots: 1, blur: 0.25, times: 2, columns: [f1]")
+    said = "2 tasks, 1 rows of each class after the first task, 25% of the rows in other tasks, each 2 times"
+    assert ground_of(path, "a").says == f"a.csv: {said}, 10 epochs; 1 column is read (f1), not f0"
+
+
+def test_a_column_that_does_not_vary_in_the_first_task_keeps_its_scale(tmp_path: Path) -> None:
+    path = tables(tmp_path, "test: b.csv, tasks: [[0], [1]]")
+    first, second = ground_of(path, "a").judged(0).tasks
+    assert first.train["x"].tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+    assert second.train["x"][:, 1].tolist() == [0.0, 10.0]
+    assert second.test["x"][:, 1].tolist() == [20.0]
+
+
+def test_labels_that_are_numbers_need_no_quotes(tmp_path: Path) -> None:
+    found = [
+        ground_of(tables(tmp_path, f"test: b.csv, tasks: {t}"), "a").judged(0) for t in ("[[1], [0]]", "[['1'], ['0']]")
+    ]
+    assert [[task.name for task in each.tasks] for each in found] == [["1", "0"]] * 2
+
+
+def test_streams_that_cannot_be_dealt_name_the_recipe_and_the_ground(tmp_path: Path) -> None:
+    path = tables(tmp_path, "test: b.csv, tasks: 3")
+    with pytest.raises(RegraftError, match=r"bench.yaml, ground 'a', judged: 2 classes cannot be dealt out to 3 tasks"):
+        ground_of(path, "a").judged(0)

@@ -27,11 +27,17 @@ TABLES = {".csv": "csv", ".parquet": "parquet", ".jsonl": "json", ".json": "json
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Rows `x` and `y`, the names of the classes, and the columns kept apart."""
+    """Rows `x` and `y`, the names of the classes, and the columns kept apart.
+
+    Attributes:
+        read: the columns of a table that `x` is made of, in their order. unread: those that nothing is made of.
+    """
 
     rows: Rows
     classes: tuple[str, ...]
     others: dict[str, list[Any]]
+    read: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 def labelled(
@@ -44,6 +50,7 @@ def labelled(
     apart: Sequence[str] = (),
     split: str = "train",
     classes: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Labelled:
     """Reads rows with labels.
 
@@ -55,14 +62,18 @@ def labelled(
         apart: columns that are not for `x`.
         split: which one, where a dataset has several.
         classes: the names of all classes, as another part of the data has them; none: those found.
+        columns: those of numbers that `x` is made of, in this order; none: all.
 
     Raises:
-        RegraftError: there is no such file, column or package, a value is missing, is no number, or is of no class.
+        RegraftError: there is no such file, column or package, there are no rows, a value is missing, is no number
+            where others of its column are, or is of no class.
     """
     path = Path(source)
     if path.suffix == ".safetensors":
         return _tensors(path, apart)
     table = _dataset(path, source, split)
+    if not len(table):
+        raise RegraftError("the file has no rows" if path.is_file() else "there are no rows", where=source)
     if label not in table.column_names:
         raise RegraftError(f"no column {label!r}{nearest(label, table.column_names)}", where=source)
     said = table[label]
@@ -75,17 +86,24 @@ def labelled(
     known = list(classes) if classes is not None else names or sorted(set(told), key=_order)
     numbers = {name: i for i, name in enumerate(known)}
     if unknown := next((v for v in told if v not in numbers), None):
-        raise RegraftError(f"label {unknown!r} is no class of the training rows", where=source)
+        place = f"{source}, row {told.index(unknown) + 1}"
+        raise RegraftError(f"label {unknown!r} is no class of the training rows", where=place)
     y = torch.tensor([numbers[v] for v in told])
     if lacking := next((name for name in apart if name not in table.column_names), None):
         raise RegraftError(f"no column {lacking!r}{nearest(lacking, table.column_names)}", where=source)
-    columns = [name for name in table.column_names if name != label and name not in apart]
-    x = _inputs(table, columns, source, text, tokenise, size)
+    free = [name for name in table.column_names if name != label and name not in apart]
+    if lacking := next((name for name in columns or () if name not in free), None):
+        what = f"no column {lacking!r}{nearest(lacking, free)}"
+        if lacking in table.column_names:
+            what = f"column {lacking!r} is not for learning from"
+        raise RegraftError(what, where=source)
+    x, read = _inputs(table, free, columns, source, text, tokenise, size)
     others = {name: list(table[name]) for name in apart}
     for name, values in others.items():
         if None in values:
             raise RegraftError(f"a row has no {name!r}", where=f"{source}, row {values.index(None) + 1}")
-    return Labelled(Rows({"x": x, "y": y}), tuple(map(str, known)), others)
+    unread = tuple(name for name in free if name not in read)
+    return Labelled(Rows({"x": x, "y": y}), tuple(map(str, known)), others, read, unread)
 
 
 def _order(name: str) -> tuple[int, float, str]:
@@ -126,6 +144,7 @@ def _tensors(path: Path, apart: Sequence[str]) -> Labelled:
 def _dataset(path: Path, source: str, split: str) -> Any:
     try:
         import datasets
+        import pandas  # type: ignore[import-untyped]
     except ImportError:
         raise RegraftError(
             "reading it needs the package datasets", where=source, do="pip install regraft[data]"
@@ -140,6 +159,8 @@ def _dataset(path: Path, source: str, split: str) -> Any:
             return datasets.load_dataset("imagefolder", data_dir=str(path), split="train")
         if path.suffix in TABLES:
             regular_file(path)
+            if path.suffix == ".csv":  # at once: `datasets` settles a column's type by the first rows
+                return datasets.Dataset.from_pandas(pandas.read_csv(path, low_memory=False), preserve_index=False)
             return datasets.load_dataset(TABLES[path.suffix], data_files=str(path), split="train")
         if path.exists():
             raise RegraftError(f"not one of {', '.join(TABLES)}, .safetensors or a folder", where=source)
@@ -153,27 +174,30 @@ def _dataset(path: Path, source: str, split: str) -> Any:
 
 def _inputs(
     table: Any,
-    columns: Sequence[str],
+    free: Sequence[str],
+    columns: Sequence[str] | None,
     source: str,
     text: str | None,
     tokenise: Callable[[Sequence[str]], Tensor] | None,
     size: tuple[int, int] | None,
-) -> Tensor:
-    """`x` [rows, ...]."""
+) -> tuple[Tensor, tuple[str, ...]]:
+    """`x` [rows, ...], and the columns that it is made of."""
     import datasets
 
     if text is not None:
-        if text not in columns:
-            raise RegraftError(f"no column {text!r}{nearest(text, columns)}", where=source)
+        if text not in free:
+            raise RegraftError(f"no column {text!r}{nearest(text, free)}", where=source)
         if tokenise is None:
             raise RegraftError("text needs a network with a tokenizer", where=source, do="Use `transformers: NAME`")
-        return tokenise([str(v) for v in table[text]])
-    images = [name for name in columns if isinstance(table.features[name], datasets.Image)]
-    if images:
-        return _images(table, images[0], source, size)
-    numeric = [name for name in columns if _is_number(table.features[name])]
+        return tokenise([str(v) for v in table[text]]), (text,)
+    images = [name for name in free if isinstance(table.features[name], datasets.Image)]
+    if images and columns is None:
+        return _images(table, images[0], source, size), (images[0],)
+    for name in free if columns is None else columns:
+        _numbers_or_words(table, name, source, wanted=columns is not None)
+    numeric = [name for name in columns or free if _is_number(table.features[name])]
     if not numeric:
-        raise RegraftError(f"no column of numbers or images among {list(columns)}", where=source)
+        raise RegraftError(f"no column of numbers or images among {list(free)}", where=source)
     found = table.select_columns(numeric).with_format("numpy")
     x = torch.stack([torch.as_tensor(found[name][:]).float() for name in numeric], dim=1)
     if not bool(torch.isfinite(x).all()):
@@ -181,11 +205,36 @@ def _inputs(
         raise RegraftError(
             "a value is missing or infinite", where=f"{source}, row {row + 1}, column {numeric[column]!r}"
         )
-    return x
+    return x, tuple(numeric)
 
 
 def _is_number(feature: Any) -> bool:
     return getattr(feature, "dtype", "").startswith(("int", "uint", "float"))
+
+
+def _numbers_or_words(table: Any, name: str, source: str, *, wanted: bool) -> None:
+    """Raises RegraftError for a column that is `wanted`, or is numbers in most of its rows, and has a cell that is
+    none."""
+    if _is_number(table.features[name]):
+        return
+    words = getattr(table.features[name], "dtype", "") in ("string", "large_string")
+    cells = [(i, cell) for i, cell in enumerate(table[name]) if cell is not None] if words else []
+    odd = [(i, cell) for i, cell in cells if not _says_number(cell)]
+    if odd and (wanted or 2 * len(odd) < len(cells)):
+        others = f"; {len(cells) - len(odd)} others of its column are" if len(cells) > len(odd) else ""
+        do = "Mend it" if wanted else "Mend it, or leave the column out: `columns: [...]` names those that are read"
+        row, cell = odd[0]
+        raise RegraftError(f"{cell!r} is no number{others}", where=f"{source}, row {row + 1}, column {name!r}", do=do)
+    if wanted:
+        raise RegraftError(f"column {name!r} is not of numbers", where=source)
+
+
+def _says_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _images(table: Any, column: str, source: str, size: tuple[int, int] | None) -> Tensor:

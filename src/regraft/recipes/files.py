@@ -66,4 +66,4 @@ def check(knobs: Mapping[str, Any], where: str, recipe: type[BaseModel] = learn)
     try:
         recipe(**knobs)
     except ValidationError as error:
-        raise refused(error, where) from None
+        raise refused(error, where, recipe) from None

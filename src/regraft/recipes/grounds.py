@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
@@ -38,6 +47,16 @@ from regraft.recipes.resolve import refused
 HELD_OUT = 0.2
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Label = Annotated[str, BeforeValidator(lambda said: str(said) if isinstance(said, int | float) else said)]
+MOST_NAMED = 8
+
+
+def _tasks_or_lists(said: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """One error in place of one for each that `tasks` could be."""
+    try:
+        return check(said)
+    except ValidationError:
+        raise ValueError(f"must be a number of tasks or a list of lists of labels, not {said!r}") from None
 
 
 class _Said(BaseModel):
@@ -47,10 +66,11 @@ class _Said(BaseModel):
 class StreamFile(_Said):
     """A stream of tasks: rows with labels, dealt out by class, or by the values of a column.
 
-    Features of a table are standardised; images and texts are not.
+    Features of a table are standardised; images and texts are not. Columns of `train` and `test` meet by their names.
 
     Attributes:
         train, test: as `data.labelled` reads them; without `test` a fifth of `train` is held out, by seed.
+        columns: the columns of numbers that are read; none: all of them.
         tasks: how many of equally many classes, dealt out by seed; or the labels of each.
         by: a column whose values are the tasks, ascending, in place of `tasks`.
         told: rows say of which task they are.
@@ -63,7 +83,8 @@ class StreamFile(_Said):
     label: str = "label"
     text: str | None = None
     size: tuple[Count, Count] | None = None
-    tasks: Count | tuple[tuple[str, ...], ...] | None = None
+    columns: tuple[str, ...] | None = None
+    tasks: Annotated[Count | tuple[tuple[Label, ...], ...] | None, WrapValidator(_tasks_or_lists)] = None
     by: str | None = None
     told: bool = False
     shots: Count | None = None
@@ -74,6 +95,10 @@ class StreamFile(_Said):
     def _one_way(self) -> StreamFile:
         if (self.tasks is None) == (self.by is None):
             raise ValueError("a stream says `tasks` or `by`, one of them")
+        if self.text is not None and self.columns is not None:
+            raise ValueError("a stream reads `text` or `columns`, one of them")
+        if self.columns == ():
+            raise ValueError("`columns` names no column")
         return self
 
 
@@ -120,7 +145,7 @@ def read_bench(path: Path) -> BenchFile:
     try:
         return BenchFile.model_validate(said)
     except ValidationError as error:
-        raise refused(error, path) from None
+        raise refused(error, path, BenchFile) from None
 
 
 def local_files(path: Path) -> list[Path]:
@@ -144,14 +169,23 @@ def ground_of(path: Path, name: str) -> Ground:
     """The ground of that name in a recipe file. Data are read once a process."""
     said = read_bench(path).grounds[name]
     home = path.parent
-    judged, tuning = said.judged, said.tuning
+    network = said.network
+    if network.transformers is not None:
+        network = network.model_copy(update={"transformers": _local(home, network.transformers)})
     training = Training(steps=1, batch=said.batch, lr=said.lr, optimizer=said.optimizer, clip=None, explode=1e9)
-    says = f"{judged.train}: {_tasks(judged)}, {said.epochs:g} epochs"
+    streams = (said.judged, said.tuning)
+    reads = list(dict.fromkeys(_reads(_rows(home, each, network)[0]) for each in streams if each is not None))
+    columns = "; ".join(f"{'to tune on, ' if i else ''}{what}" for i, what in enumerate(reads) if what)
+    says = f"{said.judged.train}: {_tasks(said.judged)}, {said.epochs:g} epochs{'; ' if columns else ''}{columns}"
+
+    def stream(each: StreamFile, key: str) -> Callable[[int], Scenario]:
+        return lambda seed: _stream(home, each, network, seed, f"{path}, ground {name!r}, {key}")
+
     return Ground(
         says,
-        lambda seed: _stream(home, judged, said.network, seed),
-        None if tuning is None else lambda seed: _stream(home, tuning, said.network, seed),
-        lambda tasks, seed: _network(said.network, tasks, seed),
+        stream(said.judged, "judged"),
+        None if said.tuning is None else stream(said.tuning, "tuning"),
+        lambda tasks, seed: _network(network, tasks, seed),
         training,
         said.epochs,
         said.memory,
@@ -160,12 +194,38 @@ def ground_of(path: Path, name: str) -> Ground:
 
 def _tasks(said: StreamFile) -> str:
     count = said.tasks if isinstance(said.tasks, int) else len(said.tasks or ())
-    what = f"{count} tasks" if said.by is None else f"a task for each {said.by}"
-    return what + (", told" if said.told else "")
+    what = [f"{count} tasks" if said.by is None else f"a task for each {said.by}"]
+    what += ["told"] * said.told
+    what += [] if said.shots is None else [f"{said.shots} rows of each class after the first task"]
+    what += [f"{said.blur:.0%} of the rows in other tasks"] if said.blur else []
+    what += [f"each {said.times} times"] if said.times > 1 else []
+    return ", ".join(what)
 
 
-def _stream(home: Path, said: StreamFile, network: NetworkFile, seed: int) -> Scenario:
+def _reads(rows: Labelled) -> str:
+    """Which columns of a table are read, and which are not; empty for what is no table."""
+    if not rows.read or not (rows.unread or rows.rows["x"].dim() == 2):
+        return ""
+    what = f"{len(rows.read)} column{'s are' if len(rows.read) > 1 else ' is'} read ({_named(rows.read)})"
+    return what + (f", not {', '.join(rows.unread)}" if rows.unread else "")
+
+
+def _named(columns: Sequence[str]) -> str:
+    more = f" and {len(columns) - MOST_NAMED} more" if len(columns) > MOST_NAMED else ""
+    return ", ".join(columns[:MOST_NAMED]) + more
+
+
+def _stream(home: Path, said: StreamFile, network: NetworkFile, seed: int, where: str) -> Scenario:
+    """The tasks of a stream; `where` the recipe says it, for the error."""
     train, test = _rows(home, said, network)
+    try:
+        return _dealt(said, train, test, seed)
+    except RegraftError as error:
+        what = f"{error.where}: {error.what}" if error.where else error.what
+        raise RegraftError(what, where=where, do=error.do) from None
+
+
+def _dealt(said: StreamFile, train: Labelled, test: Labelled | None, seed: int) -> Scenario:
     if test is None:
         order = torch.randperm(train.rows.count, generator=torch.Generator().manual_seed(seed))
         held = round(HELD_OUT * train.rows.count)
@@ -185,7 +245,7 @@ def _stream(home: Path, said: StreamFile, network: NetworkFile, seed: int) -> Sc
     else:
         numbers = {name: i for i, name in enumerate(train.classes)}
         if unknown := next((c for group in said.tasks or () for c in group if c not in numbers), None):
-            raise RegraftError(f"no row has the label {unknown!r}; there are {list(numbers)[:8]}", where=said.train)
+            raise RegraftError(f"no row of {said.train} has the label {unknown!r}; there are {list(numbers)[:8]}")
         dealt = [[numbers[c] for c in group] for group in said.tasks or ()]
         tasks = split_classes(learned, asked, dealt, told=said.told)
     tasks = few_shot(tasks, said.shots, seed=seed) if said.shots is not None else tasks
@@ -204,12 +264,14 @@ def _by_values(train: Rows, test: Rows, train_by: list[Any], test_by: list[Any],
 
 
 def _standardised(tasks: Scenario) -> Scenario:
-    """Tables with features of mean 0 and variance 1 on the first task, all that is known when the stream begins; images
-    and texts as they are."""
+    """Tables with features of mean 0 and variance 1 on the first task, all that is known when the stream begins; a
+    feature that does not vary there keeps its scale. Images and texts stay as they are."""
     first = tasks.tasks[0].train["x"]
     if first.dim() != 2 or not first.is_floating_point():
         return tasks
-    mean, deviation = first.mean(0), first.std(0, correction=0).clamp(min=1e-6)
+    varies = first.amax(0) > first.amin(0)
+    mean = first.double().mean(0).float()
+    deviation = torch.where(varies, first.double().std(0, correction=0).float(), 1.0)
 
     def scaled(rows: Rows) -> Rows:
         return rows.having(x=(rows["x"] - mean) / deviation)
@@ -231,12 +293,35 @@ def _rows(home: Path, said: StreamFile, network: NetworkFile) -> tuple[Labelled,
             size=said.size,
             apart=apart,
             classes=classes,
+            columns=said.columns,
         )
         _check_inputs(found.rows["x"], network, source)
         return found
 
     train = read(said.train, None)
-    return train, None if said.test is None else read(said.test, train.classes)
+    return train, None if said.test is None else _as_named(said, train, read(said.test, train.classes))
+
+
+def _as_named(said: StreamFile, train: Labelled, test: Labelled) -> Labelled:
+    """The rows to be tested on with the columns of those to learn, in their order. Raises RegraftError for others."""
+    if train.read and test.read and said.text is None:
+        only = [[name for name in a.read if name not in b.read] for a, b in ((train, test), (test, train))]
+        if only[0] or only[1]:
+            has = [
+                f"{file} alone has {', '.join(map(repr, names[:MOST_NAMED]))}"
+                for file, names in zip((said.train, said.test), only, strict=True)
+                if names
+            ]
+            do = "Name them alike, or give `columns: [...]`"
+            raise RegraftError(f"the columns that are read differ: {'; '.join(has)}", where=said.test, do=do)
+        if train.read != test.read:
+            x = test.rows["x"][:, [test.read.index(name) for name in train.read]]
+            test = replace(test, rows=test.rows.having(x=x), read=train.read)
+    a, b = (found.rows["x"] for found in (train, test))
+    if a.is_floating_point() and a.shape[1:] != b.shape[1:]:
+        what = f"its rows are {list(b.shape[1:])}, those of {said.train} {list(a.shape[1:])}"
+        raise RegraftError(what, where=said.test)
+    return test
 
 
 def _check_inputs(x: Tensor, network: NetworkFile, source: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, get_args, get_type_hints
 
-from pydantic import AllowInfNan, TypeAdapter, ValidationError
+from pydantic import AllowInfNan, BaseModel, TypeAdapter, ValidationError
 
 from regraft.core.define import Spec
 from regraft.core.errors import RegraftError, nearest
@@ -77,12 +78,33 @@ def _typed(wanted: Any, value: Any, where: str) -> Any:
         raise RegraftError(f"{error.errors()[0]['msg'].lower()}, not {value!r}", where=where) from None
 
 
-def refused(error: ValidationError, where: object) -> RegraftError:
-    """The first thing that a file says wrongly, on one line."""
+_WORDS = {"list_type": "must be a list", "tuple_type": "must be a list", "dict_type": "must be a mapping"}
+
+
+def refused(error: ValidationError, where: object, model: type[BaseModel]) -> RegraftError:
+    """The first thing that a file says wrongly of a model, on one line."""
     first = error.errors()[0]
-    said = first["msg"].removeprefix("Value error, ")
-    value = f", not {first['input']!r}" if first["type"] not in ("value_error", "extra_forbidden", "missing") else ""
-    return RegraftError(f"{'.'.join(map(str, first['loc']))}: {said[:1].lower()}{said[1:]}{value}", where=where)
+    loc, kind = first["loc"], first["type"]
+    if kind == "extra_forbidden":
+        known, key = _keys(model, loc[:-1]), str(loc[-1])
+        place = "".join(f"{step}." for step in loc[:-1]).removesuffix(".")
+        what = f"{place}{': ' if place else ''}no key {key!r}{nearest(key, known)}"
+        return RegraftError(what, where=where, do=f"Keys: {', '.join(known)}")
+    if kind == "missing":
+        return RegraftError(f"{'.'.join(map(str, loc[:-1])) or 'the file'} has no key {loc[-1]!r}", where=where)
+    said = _WORDS.get(kind) or first["msg"].removeprefix("Value error, ")
+    value = f", not {first['input']!r}" if kind != "value_error" else ""
+    return RegraftError(f"{'.'.join(map(str, loc))}: {said[:1].lower()}{said[1:]}{value}", where=where)
+
+
+def _keys(model: Any, loc: Sequence[int | str]) -> list[str]:
+    """The keys at a place in a model."""
+    for step in loc:
+        fields_of = getattr(model, "model_fields", None)
+        model = get_args(model)[-1] if fields_of is None else fields_of[step].annotation
+        if type(None) in (among := get_args(model)):
+            model = next(each for each in among if each is not type(None))
+    return list(model.model_fields)
 
 
 def modules(kind: str) -> dict[str, str]:
