@@ -367,7 +367,7 @@ def test_scenarios_that_cannot_be() -> None:
         split_classes(train, test, 4)
     with pytest.raises(RegraftError, match="a class is in two tasks"):
         split_classes(train, test, [[0, 1], [1]])
-    with pytest.raises(RegraftError, match="task '9': a task needs rows"):
+    with pytest.raises(RegraftError, match="class 9 has no row to learn"):
         split_classes(train, test, [[0], [9]])
     with pytest.raises(RegraftError, match="the share is 1"):
         blurred(split_classes(train, test, 3), 1.0)

@@ -40,8 +40,8 @@ def test_side_by_side_answers_as_the_mean_of_its_members_and_leaves_them() -> No
     assert side_by_side(images).read(Rows({"x": torch.randn(2, 64), "y": torch.zeros(2).long()})).logits.shape == (2, 3)
     with pytest.raises(RegraftError, match=r"the members have \[3, 2\] classes"):
         side_by_side([network(0), perceptron(6, 2, seed=0)])
-    with pytest.raises(RegraftError, match="a head alone"):
-        side_by_side([Classifier(torch.nn.Linear(6, 3))])
+    probe = Classifier(torch.nn.Linear(6, 3))
+    assert torch.allclose(side_by_side([probe, probe]).read(ROWS).logits, probe.read(ROWS).logits)
 
 
 def test_each_training_has_a_seed_of_its_own() -> None:

@@ -78,6 +78,8 @@ class Model(Protocol):
     """Whether torch.func.vmap may go over the rows."""
     task_classes: Tensor | None
     """Which classes each task has, bool [tasks, classes], for rows whose column `task` says of which they are."""
+    frozen: frozenset[str]
+    """Tensors that no training moves, by name: those that asked for no gradient when the model was made."""
 
     @property
     def device(self) -> torch.device: ...
@@ -120,7 +122,9 @@ def of_own_task(logits: Tensor, model: Model, rows: Rows) -> Tensor:
     """Logits [rows, classes], minus infinity for classes that a row cannot have, if it says of which task it is."""
     if model.task_classes is None or "task" not in rows:
         return logits
-    return logits.masked_fill(~model.task_classes[rows["task"].to(logits.device)], -torch.inf)
+    possible = model.task_classes[rows["task"].to(logits.device)]
+    possible = F.pad(possible, (0, logits.shape[1] - possible.shape[1]))  # outputs that no task has
+    return logits.masked_fill(~possible, -torch.inf)
 
 
 class View:

@@ -51,6 +51,10 @@ class Weighted:
     weight: Knob = 1.0
     on: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.weight, float | int) and not 0 <= self.weight < float("inf"):
+            raise RegraftError(f"the weight of {self.part} is {self.weight:g}; it must be 0 or more")
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -135,9 +135,13 @@ def split_classes(
         dealt = [group.tolist() for group in classes.view(tasks, -1)]
     else:
         dealt = [list(group) for group in tasks]
+    if not dealt:
+        raise RegraftError("the stream has no task")
     every = [c for group in dealt for c in group]
     if len(set(every)) < len(every):
         raise RegraftError(f"a class is in two tasks: {dealt}")
+    if lacking := next((c for c in every if not bool((train["y"] == c).any())), None):
+        raise RegraftError(f"class {lacking} has no row to learn")
     found = []
     for i, group in enumerate(dealt):
         its = torch.tensor(sorted(group))
@@ -230,7 +234,9 @@ def long_stream(
     if len(missing := known[~torch.isin(known, test["y"])]):
         raise RegraftError(f"class {int(missing[0])} has no row to be tested on")
     likely = torch.ones(len(known)) if odds is None else torch.as_tensor(odds, dtype=torch.float32)
-    if likely.shape != known.shape or not bool((likely > 0).all()):
+    if rows is not None and rows < 1:
+        raise RegraftError(f"{rows} rows of each task; it must be at least 1")
+    if likely.shape != known.shape or not bool(((likely > 0) & likely.isfinite()).all()):
         raise RegraftError(f"there are {len(likely)} odds for {len(known)} classes; each class needs one over 0")
     dice, found = torch.Generator().manual_seed(seed), []
     for i in range(tasks):

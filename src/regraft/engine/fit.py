@@ -15,7 +15,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -39,6 +39,7 @@ from regraft.core.parts import (
     Projects,
     ScheduleRun,
     Stateful,
+    TrainableRun,
     View,
     Wants,
     Weights,
@@ -116,8 +117,9 @@ def fit(
         Interrupted: Ctrl-C; a checkpoint was written first.
     """
     shared = processes or Processes()
-    with own_dice(training.seed), Stop(active=folder is not None) as stop:
+    with own_dice(training.seed), Stop(active=folder is not None) as stop, ExitStack() as leave:
         run = _Run(model, plan, data, training, others or {}, memory or {}, shared)
+        leave.callback(run.release)
         if optimizer_state:
             run.load_optimizer(optimizer_state)
         saved, damage = (None, []) if folder is None else checkpoint.newest(folder)
@@ -249,9 +251,21 @@ class _Run:
             self.precision = torch.autocast(model.device.type, torch.bfloat16)
         self.names: Counter[str] = Counter()
 
-        self.trainables = [self.begin(t) for t in plan.trainables]
-        for t in self.trainables:
+        self.trainables: list[TrainableRun] = []
+        self.moving: dict[str, Tensor] = {}
+        self.in_training = [layer for layer in model.module.modules() if layer.training]
+        with ExitStack() as failed:
+            failed.callback(self.release)
+            self._begin(processes)
+            failed.pop_all()
+
+    # --- beginning
+
+    def _begin(self, processes: Processes) -> None:
+        model, plan, training = self.model, self.plan, self.training
+        for t in [self.begin(part) for part in plan.trainables]:
             t.install(model)
+            self.trainables.append(t)
         self._choose_moving()
         self.samplers = {f.name: self.begin(f.sampler) for f in plan.feeds}
         self.followers = {name for name, sampler in self.samplers.items() if isinstance(sampler, Follows)}
@@ -276,8 +290,6 @@ class _Run:
         if training.compile:
             model.runner = torch.compile(model.runner)
         model.module.train()
-
-    # --- beginning
 
     def begin(self, part: Any) -> Any:
         """The part at work. Equal parts are begun once: a method that fills two places of a plan is one object."""
@@ -309,11 +321,10 @@ class _Run:
 
     def _choose_moving(self) -> None:
         """Which tensors may move: a scalar factor scales the learning rate, a tensor scales the step entry by entry."""
-        self.moving: dict[str, Tensor] = {}
         self.factors: dict[str, float] = {}
         self.entries: dict[str, Tensor] = {}
         for slot in self.model.slots():
-            factor: float | Tensor = 1.0
+            factor: float | Tensor = float(slot.name not in self.model.frozen)
             for t in self.trainables:
                 factor = factor * t.multiplier(slot)
             moves = bool(factor.any()) if isinstance(factor, Tensor) else factor != 0
@@ -614,16 +625,20 @@ class _Run:
         if self.step == self.master:
             self.trunk = self._branch()
         self.processes.restore(self.model)
-        memory = self._leave()
-        self.release()
-        return Fitted(memory, self.curve, self.seen, self.trunk, self.tokens)
+        return Fitted(self._leave(), self.curve, self.seen, self.trunk, self.tokens)
 
     def release(self) -> None:
-        """Leaves the model as a plain one: nothing installed, everything free to move."""
-        for t in self.trainables:
-            t.fold(self.model)
+        """Leaves the model as a plain one, however the run ended: nothing installed, everything free to move that was,
+        and every layer in the mode that it was in."""
+        if self.processes.size > 1 and self.model.runner is not self.model.module:
+            return  # spread over processes that end with this one
+        while self.trainables:
+            self.trainables.pop(0).fold(self.model)
         for slot in self.model.slots():
-            slot.tensor.requires_grad_(slot.tensor.is_floating_point())
+            slot.tensor.requires_grad_(slot.tensor.is_floating_point() and slot.name not in self.model.frozen)
+        self.model.module.eval()
+        for layer in self.in_training:
+            layer.training = True
         for p in self.moving.values():
             p.grad = None
         self.model.runner = self.model.module
@@ -648,6 +663,8 @@ class _Watch:
     def record(self, ended: bool) -> None:
         run = self.run
         means = self.check()
+        if ended:
+            self.check_weights(run.moving)
         for term in run.terms:
             term.means.clear()
         record = {

@@ -46,6 +46,7 @@ class TorchModel:
         self.module = module
         self.runner: nn.Module = module
         self._own = {canonical(name) for name, _ in module.named_parameters()}
+        self.frozen = frozenset(canonical(n) for n, p in module.named_parameters() if not p.requires_grad)
 
     @property
     def device(self) -> torch.device:

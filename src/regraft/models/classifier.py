@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Self, cast
 
 from torch import Tensor, nn
@@ -25,8 +26,8 @@ class Classifier(TorchModel):
     """
 
     def __init__(self, module: nn.Module, *, head: str | None = None) -> None:
-        super().__init__(module)
-        linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+        super().__init__(nn.Sequential(module) if isinstance(module, nn.Linear) else module)
+        linear = [name for name, layer in self.module.named_modules() if isinstance(layer, nn.Linear)]
         if head is not None and head not in linear:
             raise RegraftError(f"the module has no linear layer {head!r}; it has {linear}")
         self.head_name = head if head is not None else next(reversed(linear), None)
@@ -34,7 +35,13 @@ class Classifier(TorchModel):
 
     def _watch(self) -> None:
         self._features: Tensor | None = None
-        self._hook = None if self.head_name is None else self.head.register_forward_pre_hook(self._keep)
+        mine = weakref.ref(self)  # a hook outlives a model that is made anew around the same network
+
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if (model := mine()) is not None:
+                model._features = inputs[0]
+
+        self._hook = None if self.head_name is None else self.head.register_forward_pre_hook(keep)
 
     def copy(self) -> Self:
         if self._hook is not None:
@@ -51,10 +58,12 @@ class Classifier(TorchModel):
             raise RegraftError("the classifier has no linear layer that could be its head")
         return cast(nn.Linear, self.module.get_submodule(self.head_name))
 
-    def _keep(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._features = inputs[0]
-
     def read(self, rows: Rows) -> Out:
-        logits = self.runner(rows["x"]) if "x" in rows else self.head(rows["features"])
+        try:
+            logits = self.runner(rows["x"]) if "x" in rows else self.head(rows["features"])
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise RegraftError("batch normalisation cannot train on one row", do="Use batches of two or more") from None
         features, self._features = self._features, None
         return Out(logits, rows["y"], None, features)

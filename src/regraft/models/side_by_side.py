@@ -44,9 +44,7 @@ def side_by_side(members: Sequence[Classifier]) -> Classifier:
 
 def _body(member: Classifier) -> nn.Module:
     """The network under the head."""
-    name = member.head_name
-    if not name:
-        raise RegraftError("side by side: a member is a head alone, without features")
+    assert member.head_name is not None, "its head was asked for before"
     body = member.copy().module.train(member.module.training).requires_grad_(True)
-    body.set_submodule(name, nn.Identity())  # the head goes, and what was hooked to it
+    body.set_submodule(member.head_name, nn.Identity())  # the head goes, and what was hooked to it
     return body

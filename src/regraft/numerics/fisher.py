@@ -40,7 +40,7 @@ def importance(model: Model, rows: Rows, value: Value, measure: Measure) -> dict
 
     A network of linear layers that each read one vector a row costs what one pass over the rows in training costs: the
     measures of layer inputs and of output gradients are multiplied. Others are differentiated row by row at once
-    (torch.func), or one by one where they look at values (`model.vmaps` is False).
+    (torch.func), or one by one where they look at values.
     """
     if not rows:
         raise RegraftError("the importance of weights for the answers of no rows is not defined")
@@ -51,8 +51,14 @@ def importance(model: Model, rows: Rows, value: Value, measure: Measure) -> dict
     try:
         with evaluating(model):
             total = _by_layers(model, rows, slots, value, measure)
+            if total is None and model.vmaps:
+                try:
+                    total = _by_vmap(model, rows, slots, value, measure)
+                except RuntimeError as error:  # the network looks at values
+                    if "vmap" not in str(error):
+                        raise
             if total is None:
-                total = (_by_vmap if model.vmaps else _by_row)(model, rows, slots, value, measure)
+                total = _by_row(model, rows, slots, value, measure)
     finally:
         for name, tensor in slots.items():
             tensor.requires_grad_(moved[name])

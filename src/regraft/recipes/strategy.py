@@ -9,6 +9,7 @@ come beside the batch, so that a training reads a new row as often with them as 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
 import shutil
@@ -23,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regraft.core.errors import Clash, RegraftError, nearest
+from regraft.core.errors import Clash, Diverged, RegraftError, nearest
 from regraft.core.parts import Answers, Edit, Model, Out
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
@@ -61,8 +62,15 @@ class Stage:
     fresh: bool = False
     tasks: Literal["all", "first", "later"] = "all"
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "lr"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise RegraftError(f"a stage's {name} is {getattr(self, name):g}; it must be 0 or more")
+
     def belongs(self, task: int) -> bool:
-        return self.tasks == "all" or (self.tasks == "first") == (task == 0)
+        return (self.epochs > 0 or self.steps is not None) and (
+            self.tasks == "all" or (self.tasks == "first") == (task == 0)
+        )
 
 
 Step: TypeAlias = Edit | Stage
@@ -144,6 +152,10 @@ def method(
 
     def named(make: Callable[..., Strategy]) -> Method:
         defaults = {name: p.default for name, p in inspect.signature(make).parameters.items()}
+        for what, knobs in (("tune", tune or {}), ("null", null or {})):
+            if unknown := next((knob for knob in knobs if knob not in defaults), None):
+                hint = nearest(unknown, defaults)
+                raise RegraftError(f"{make.__name__} has no knob {unknown!r}, which {what} names{hint}")
         return Method(make.__name__, make, defaults, tune or {}, null or {})
 
     return named
@@ -245,11 +257,13 @@ def live(
 
     Raises RegraftError for a part that cannot do what the stream asks of it.
     """
+    if not 0 < epochs < float("inf"):
+        raise RegraftError(f"a stream of {epochs:g} epochs; it must be over 0")
     stream = _Stream(model, scenario, strategy, training, epochs, meter, folder, checkpoint_seconds, on_notice)
     for i in range(stream.done, len(scenario.tasks)):
         stream.learn(i)
         if on_task is not None:
-            on_task(i, stream.scores[-1])
+            on_task(i, list(stream.scores[-1]))
     taught = scenario.taught.numpy() if scenario.tests else None
     return Lived(np.array(stream.scores), scenario.better, stream.memory, taught)
 
@@ -281,14 +295,23 @@ class _Stream:
         self.memory: Mapping[str, Any] = {}
         self.scores: list[list[float]] = []
         self.done = 0
+        self.of = _fingerprint(scenario, strategy, training, epochs)
         saved, damage = (None, []) if folder is None else checkpoint.newest(folder / "tasks")
         for error in damage:
             on_notice(f"{error}; the checkpoint before it serves")
         if saved is not None:
+            if saved["of"] != self.of:
+                raise RegraftError(
+                    "another stream is kept here, or one of another strategy, training or length",
+                    where=folder,
+                    do="Use another folder, or remove this one",
+                )
             self.memory, self.scores, self.done = saved["memory"], saved["scores"], saved["done"]
+            self.first = saved["first"]
             model.load(saved["model"])
         else:
             self.scores.append(tested(model, scenario, strategy, {}))
+            self._keep()
 
     def learn(self, i: int) -> None:
         """The task of this number."""
@@ -314,11 +337,15 @@ class _Stream:
         self.memory = {**self.memory, "classes": torch.cat([known, task.classes]).unique()}
         self.scores.append(tested(answering, self.scenario, strategy, memory))
         self.done = i + 1
-        if self.folder is not None:
-            state = {"model": self.model.state(), "memory": self.memory, "scores": self.scores, "done": self.done}
-            checkpoint.save(self.folder / "tasks", self.done, state)
-            for left in self.folder.glob(f"{i}.*"):
-                shutil.rmtree(left)
+        self._keep()
+
+    def _keep(self) -> None:
+        if self.folder is None:
+            return
+        state = {"model": self.model.state(), "first": self.first, "memory": self.memory, "scores": self.scores}
+        checkpoint.save(self.folder / "tasks", self.done, {**state, "done": self.done, "of": self.of})
+        for left in self.folder.glob(f"{self.done - 1}.*"):
+            shutil.rmtree(left)
 
     def _take(
         self,
@@ -361,6 +388,11 @@ def tested(model: Model, scenario: Scenario, strategy: Strategy, memory: Mapping
     with torch.no_grad(), evaluating(model):
         for rows, asked in scenario.judged:
             logits = torch.cat([answer(chunk.to(model.device)) for chunk in rows.chunks(TESTED_ROWS)])
+            if bool(logits.isnan().any()):
+                raise Diverged("the answers to a test are not numbers", do="Look at its rows, or lower the rate")
+            if logits.shape[1] < scenario.classes:
+                has = f"the network answers with {logits.shape[1]} classes"
+                raise RegraftError(f"{has}; the stream has {scenario.classes}", do="Give it a larger head")
             if asked is None:
                 chosen = logits.argmax(-1)
             else:
@@ -395,6 +427,18 @@ def _answers(model: Model, strategy: Strategy, memory: Mapping[str, Any]) -> Cal
     if len(answering) > 1:
         raise Clash(f"{' and '.join(answering)} both say how the version answers", do="Keep one")
     return next(iter(answering.values())).answer if answering and memory else None
+
+
+def _fingerprint(scenario: Scenario, strategy: Strategy, training: Training, epochs: float) -> str:
+    """What a stream's results depend on beside the network; of the rows, their schema and counts, and the labels."""
+    tasks = [(task.name, task.number, task.train.schema, task.train.count) for task in scenario.tasks]
+    tests = [(rows.schema, rows.count) for rows, _ in scenario.judged]
+    digest = hashlib.sha256(repr((scenario.name, tasks, tests, strategy, training, epochs)).encode())
+    for rows in (task.train for task in scenario.tasks):
+        for column in ("y", "targets"):
+            if column in rows:
+                digest.update(rows[column].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _numbered(rows: Rows) -> Rows:

@@ -39,6 +39,10 @@ class distil:
     classes: Literal["all", "known"] = "all"
 
     def __post_init__(self) -> None:
+        if self.by not in ("kl", "mse"):
+            raise RegraftError(f"distil: by is {self.by!r}; it must be 'kl' or 'mse'")
+        if self.classes not in ("all", "known"):
+            raise RegraftError(f"distil: classes is {self.classes!r}; it must be 'all' or 'known'")
         if not self.T > 0:
             raise RegraftError(f"distil: T is {self.T}; it must be over 0")
 

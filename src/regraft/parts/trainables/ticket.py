@@ -40,6 +40,11 @@ class _Ticket:
     def __init__(self, part: ticket, model: Model) -> None:
         self.part, self.model = part, model
 
+        head = head_if_any(model)
+        self.body = [slot.name for slot in model.slots() if head is None or slot.name.rpartition(".")[0] != head]
+        if not self.body:
+            raise RegraftError("ticket: the network is a head alone, with nothing to choose entries of")
+
     def install(self, model: Model) -> None:
         self.start = {name: tensor.clone() for name, tensor in model.state().items()}
 
@@ -48,13 +53,11 @@ class _Ticket:
 
     def leave(self) -> Mapping[str, Any]:
         weights = {slot.name: slot.tensor.detach() for slot in self.model.slots()}
-        head = head_if_any(self.model)
-        body = [name for name in weights if head is None or name.rpartition(".")[0] != head]
-        moved = torch.cat([(weights[name] - self.start[name]).abs().flatten() for name in body])
+        moved = torch.cat([(weights[name] - self.start[name]).abs().flatten() for name in self.body])
         chosen = largest(moved, max(1, round(self.part.K * len(moved))))
-        parts = chosen.split([weights[name].numel() for name in body])
+        parts = chosen.split([weights[name].numel() for name in self.body])
         mu = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
-        mu |= {name: part.view_as(weights[name]) for name, part in zip(body, parts, strict=True)}
+        mu |= {name: part.view_as(weights[name]) for name, part in zip(self.body, parts, strict=True)}
         return {"ticket": {name: mask.cpu() for name, mask in mu.items()}}
 
     def fold(self, model: Model) -> None:
