@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -71,6 +72,7 @@ def test_a_folder_is_of_one_stream(tmp_path: Path) -> None:
     strategy = Strategy()
     live(network(), stream(), strategy, TRAINING, folder=tmp_path)
     others: list[tuple[Scenario, Strategy, Training, float]] = [
+        (replace(stream(), tasks=stream().tasks[:2]), strategy, TRAINING, 1.0),
         (stream(2), strategy, TRAINING, 1.0),
         (stream(order=1), strategy, TRAINING, 1.0),
         (stream(), method_named("er")(), TRAINING, 1.0),
@@ -80,6 +82,22 @@ def test_a_folder_is_of_one_stream(tmp_path: Path) -> None:
     for scenario, other, training, epochs in others:
         with pytest.raises(RegraftError, match="another stream is kept here"):
             live(network(), scenario, other, training, epochs=epochs, folder=tmp_path)
+
+
+def test_a_stream_that_has_more_tasks_by_now_goes_on_with_those(tmp_path: Path) -> None:
+    strategy, whole = method_named("er")(memory=6), network()
+    lived = live(whole, stream(), strategy, TRAINING)
+    early = replace(stream(), tasks=stream().tasks[:2])
+    live(network(), early, strategy, TRAINING, folder=tmp_path)
+    model = network()
+    later = live(model, stream(), strategy, TRAINING, folder=tmp_path)
+    assert all(torch.equal(t, whole.state()[n]) for n, t in model.state().items())
+    assert (later.scores[3] == lived.scores[3]).all()
+    assert np.isnan(later.scores[:3, 2]).all()
+    kept = lived.measures()
+    assert {n: v for n, v in later.measures().items() if n != "forward_transfer"} == {
+        n: v for n, v in kept.items() if n != "forward_transfer"
+    }
 
 
 def test_what_was_put_in_is_taken_out_however_a_run_ends() -> None:

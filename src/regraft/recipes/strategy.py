@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import math
 import shutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from regraft.core.errors import Clash, Diverged, RegraftError, nearest
 from regraft.core.parts import Answers, Edit, Model, Out
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
-from regraft.data.scenario import Scenario
+from regraft.data.scenario import Scenario, Task
 from regraft.engine import checkpoint
 from regraft.engine.edits import apply, still
 from regraft.engine.evaluate import mean_nll
@@ -251,7 +252,8 @@ def live(
 
     Args:
         training: its `batch` counts new rows; its `steps` are set by `epochs` and the task's rows.
-        folder: where the stream is kept; one that was stopped goes on from there and ends in the same bits.
+        folder: where the stream is kept; one that was stopped goes on from there and ends in the same bits. A stream
+            that has more tasks by now goes on with those; what earlier versions score on them is NaN.
         on_task: told each task's number and the scores after it.
         on_notice: told of a damaged checkpoint, and that an older one serves.
 
@@ -283,8 +285,8 @@ class _Stream:
     ) -> None:
         self.model, self.scenario, self.strategy = model, scenario, strategy
         self.training, self.epochs, self.meter = training, epochs, meter
-        tasks = scenario.task_classes
-        model.task_classes = None if tasks is None else tasks.to(model.device)
+        told = scenario.task_classes
+        model.task_classes = None if told is None else told.to(model.device)
         self.folder, self.checkpoint_seconds, self.on_notice = folder, checkpoint_seconds, on_notice
         own = any(feed.name == "new" for feed in strategy.plan.feeds)
         labels = strategy.labels or (Weighted(nll()),)
@@ -300,13 +302,16 @@ class _Stream:
         for error in damage:
             on_notice(f"{error}; the checkpoint before it serves")
         if saved is not None:
-            if saved["of"] != self.of:
+            whole, tasks = self.of
+            if saved["of"][0] != whole or len(tasks) < saved["done"] or _differ(saved["of"][1], tasks):
                 raise RegraftError(
                     "another stream is kept here, or one of another strategy, training or length",
                     where=folder,
                     do="Use another folder, or remove this one",
                 )
-            self.memory, self.scores, self.done = saved["memory"], saved["scores"], saved["done"]
+            self.memory, self.done = saved["memory"], saved["done"]
+            more = [math.nan] * (len(scenario.judged) - len(saved["scores"][0]))
+            self.scores = [[*each, *more] for each in saved["scores"]]
             self.first = saved["first"]
             model.load(saved["model"])
         else:
@@ -429,16 +434,24 @@ def _answers(model: Model, strategy: Strategy, memory: Mapping[str, Any]) -> Cal
     return next(iter(answering.values())).answer if answering and memory else None
 
 
-def _fingerprint(scenario: Scenario, strategy: Strategy, training: Training, epochs: float) -> str:
-    """What a stream's results depend on beside the network; of the rows, their schema and counts, and the labels."""
-    tasks = [(task.name, task.number, task.train.schema, task.train.count) for task in scenario.tasks]
-    tests = [(rows.schema, rows.count) for rows, _ in scenario.judged]
-    digest = hashlib.sha256(repr((scenario.name, tasks, tests, strategy, training, epochs)).encode())
-    for rows in (task.train for task in scenario.tasks):
-        for column in ("y", "targets"):
-            if column in rows:
-                digest.update(rows[column].numpy().tobytes())
+def _fingerprint(scenario: Scenario, strategy: Strategy, training: Training, epochs: float) -> tuple[str, list[str]]:
+    """What a stream's results depend on beside the network: by itself, and of each task its name, labels and shapes."""
+    tests = [(rows.schema, rows.count) for rows in scenario.tests]
+    whole = hashlib.sha256(repr((scenario.name, tests, strategy, training, epochs)).encode())
+    return whole.hexdigest(), [_of_task(task) for task in scenario.tasks]
+
+
+def _of_task(task: Task) -> str:
+    shapes = [(rows.schema, rows.count) for rows in (task.train, task.test)]
+    digest = hashlib.sha256(repr((task.name, task.number, shapes)).encode())
+    for column in ("y", "targets"):
+        if column in task.train:
+            digest.update(task.train[column].numpy().tobytes())
     return digest.hexdigest()
+
+
+def _differ(before: Sequence[str], now: Sequence[str]) -> bool:
+    return any(a != b for a, b in zip(before, now, strict=False))
 
 
 def _numbered(rows: Rows) -> Rows:

@@ -44,7 +44,8 @@ Better = Literal["lower", "higher"]
 class AbilityMatrix:
     """Values [versions, domains]; `learned` [versions] is the column that each version learned, None for the base.
 
-    `alone` [domains]: the base fine-tuned on one domain only, NaN where that was not done.
+    A version may be NaN on a domain that was not known yet. `alone` [domains]: the base fine-tuned on one domain only,
+    NaN where that was not done.
     """
 
     values: Vector
@@ -53,7 +54,11 @@ class AbilityMatrix:
     alone: Vector | None = None
 
     def __post_init__(self) -> None:
-        shape, at = finite(self.values, "ability matrix").shape, [j for j in self.learned if j is not None]
+        asked, at = np.array(self.values), [j for j in self.learned if j is not None]
+        for version, j in enumerate(self.learned[: len(asked)]):
+            if j is not None and asked.ndim == 2 and 0 <= j < asked.shape[1]:
+                asked[:version, j] = np.nan_to_num(asked[:version, j])
+        shape = finite(asked, "ability matrix").shape
         if len(shape) != 2 or not shape[0] or len(self.learned) != shape[0]:
             raise RegraftError(f"an ability matrix of {list(shape)} does not fit {len(self.learned)} versions")
         if len(set(at)) < len(at) or not set(at) <= set(range(shape[1])):
@@ -72,7 +77,7 @@ class AbilityMatrix:
             "average": [sign * a[last, j] for j in at],
             "forgetting": [a[t:last, j].max() - a[last, j] for j, t in earlier.items()],
             "backward_transfer": [a[last, j] - a[t, j] for j, t in earlier.items()],
-            "forward_transfer": [a[t - 1, j] - a[0, j] for j, t in at.items() if t > 1],
+            "forward_transfer": [a[t - 1, j] - a[0, j] for j, t in at.items() if t > 1 and not np.isnan(a[0, j])],
             "specialisation": [a[t, j] - alone[j] for j, t in at.items() if not np.isnan(alone[j])],
         }
         return {name: float(np.mean(each)) for name, each in found.items() if each}
