@@ -392,10 +392,11 @@ def test_a_strategy_lives_through_a_stream() -> None:
         memory + memory
 
 
-def test_the_examples_in_the_docs_run(tmp_path: Path) -> None:
+def test_the_examples_in_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "continual.md").read_text(encoding="utf-8")
     code, own = (block.split("```")[0] for block in page.split("```python\n")[1:])
     code = code.replace("epochs=20", "epochs=1")
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(own)
     assert method_named(str(tmp_path / "mine.py"))(memory=3).labels
     recipe = page.split("```yaml\n")[1].split("```")[0]
@@ -403,8 +404,10 @@ def test_the_examples_in_the_docs_run(tmp_path: Path) -> None:
     assert read_bench(tmp_path / "shop.yaml").grounds["products"].memory == 200
     torch.manual_seed(0)
     shelf: dict[str, Any] = {
-        "train": Rows({"x": torch.randn(80, WIDTH), "y": torch.arange(80) % 10}),
-        "test": Rows({"x": torch.randn(20, WIDTH), "y": torch.arange(20) % 10}),
+        "x": torch.randn(80, WIDTH),
+        "y": torch.arange(80) % 10,
+        "x_test": torch.randn(20, WIDTH),
+        "y_test": torch.arange(20) % 10,
         "network": nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Linear(8, 10)),
     }
     exec(code, shelf)

@@ -226,6 +226,9 @@ class Lived:
     memory: Mapping[str, Any]
     taught: NDArray[np.bool_] | None = None
 
+    def __repr__(self) -> str:
+        return f"Lived({', '.join(f'{name}={value:.4g}' for name, value in self.measures().items())})"
+
     def measures(self) -> dict[str, float]:
         """average, forgetting, backward and forward transfer, see `ability_matrix`; where classes come back, what was
         gathered and what is forgotten at once, see `accumulation`."""
@@ -243,7 +246,7 @@ def live(
     *,
     epochs: float = 1.0,
     meter: Meter | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     checkpoint_seconds: float = 60.0,
     on_task: Callable[[int, Sequence[float]], None] | None = None,
     on_notice: Callable[[str], None] = print,
@@ -261,7 +264,8 @@ def live(
     """
     if not 0 < epochs < float("inf"):
         raise RegraftError(f"a stream of {epochs:g} epochs; it must be over 0")
-    stream = _Stream(model, scenario, strategy, training, epochs, meter, folder, checkpoint_seconds, on_notice)
+    place = None if folder is None else Path(folder)
+    stream = _Stream(model, scenario, strategy, training, epochs, meter, place, checkpoint_seconds, on_notice)
     for i in range(stream.done, len(scenario.tasks)):
         stream.learn(i)
         if on_task is not None:

@@ -14,5 +14,5 @@ from regraft.recipes.strategy import Strategy, method
 
 
 @method(tune={"strength": (3.0, 20.0, 200.0, 2000.0)}, null={"strength": 0.0})
-def online_ewc(*, strength: float = 200.0, gamma: float = 1.0) -> Strategy:
+def online_ewc(*, strength: float = 20.0, gamma: float = 1.0) -> Strategy:
     return Strategy(Plan(penalties=(Weighted(ewc(gamma=gamma), strength),)))
