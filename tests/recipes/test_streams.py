@@ -46,9 +46,10 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["joint", "er", "gdumb", "ewc_lora"])
+@pytest.mark.parametrize("name", ["joint", "er", "gdumb", "ewc_lora", "gradient_episodic_memory"])
 def test_the_network_that_was_stopped_goes_on_in_the_same_bits(name: str, tmp_path: Path) -> None:
-    strategy = method_named(name)()
+    knobs = {"memory": 5} if name == "gradient_episodic_memory" else {}
+    strategy = method_named(name)(**knobs)
     whole = network()
     lived = live(whole, stream(), strategy, TRAINING, epochs=2)
 
@@ -57,7 +58,7 @@ def test_the_network_that_was_stopped_goes_on_in_the_same_bits(name: str, tmp_pa
 
         def add(self, *, rows: int, tokens: int, updates: int) -> None:
             self.updates += updates
-            if self.updates == 8:
+            if self.updates == 15:
                 raise Stopped
 
     model = network()
