@@ -71,7 +71,9 @@ def test_own_data_and_an_own_method(run: Any, tmp_path: Path, monkeypatch: pytes
     assert "clr is left out: reprogram: rows must say in column 'task'" in out
     found = json.loads((tmp_path / "found" / "results.json").read_text())
     assert {row["method"] for row in found["rows"]["shop"]} == {"naive", "er", "clr", str(Path("mine.py"))}
-    assert [row["setting"][0] for row in found["rows"]["by store"]] == [[]] * 4, "nothing was tuned there"
+    assert [row["setting"] for row in found["rows"]["by store"]] == [{"knobs": {}, "lr": 1.0}] * 4, "nothing was tuned"
+    assert (found["recipe"], found["methods"]) == ("bench.yaml", ["er", "mine.py", "clr"])
+    assert "NaN" not in (tmp_path / "found" / "trials.jsonl").read_text()
     assert "<svg" in (tmp_path / "found" / "index.html").read_text()
     assert "| er |" in (tmp_path / "found" / "table.md").read_text()
     before = (tmp_path / "found" / "table.md").read_text()
@@ -85,10 +87,13 @@ def test_own_data_and_an_own_method(run: Any, tmp_path: Path, monkeypatch: pytes
     ("recipe", "says"),
     [
         ("grounds: {a: {judged: {train: judged.csv}}}", "grounds.a.judged: a stream says `tasks` or `by`"),
-        ("grounds: {a: {judged: {train: judged.csv, taks: 2}}}", "grounds.a.judged: no key 'taks'; did you mean 'tasks'"),
+        (
+            "grounds: {a: {judged: {train: judged.csv, taks: 2}}}",
+            "grounds.a.judged: no key 'taks'; did you mean 'tasks'",
+        ),
         ("grounds: {a: {judged: {train: none.csv, tasks: 2}}}", "cannot be read"),
         ("grounds: {a: {judged: {train: judged.csv, label: kind, tasks: 3}}}", "4 classes cannot be dealt out"),
-        ("grounds: {a: {judged: {train: judged.csv, label: kind, tasks: [[a, z]]}}}", "no row has the label 'z'"),
+        ("grounds: {a: {judged: {train: judged.csv, label: kind, tasks: [[a, z]]}}}", "judged.csv has the label 'z'"),
         ("methods: [none]\ngrounds: {a: {judged: {train: judged.csv, label: kind, tasks: 2}}}", "no strategy 'none'"),
         ("methods: [x.py]\ngrounds: {a: {judged: {train: judged.csv, label: kind, tasks: 2}}}", "no such file"),
     ],
@@ -104,7 +109,7 @@ def test_a_ground_that_there_is_not(run: Any) -> None:
     _, err = run("bench", "continual", "--ground", "clases", code=2)
     assert "no ground 'clases'; did you mean 'classes'" in err
     _, err = run("bench", "continual", "--recipe", "bench.yaml", "--ground", "ship", code=2)
-    assert "did you mean 'shop'" in err
+    assert "did you mean 'shop'. There are shop, by store" in err
 
 
 def test_the_state_of_the_code_is_part_of_what_is_known(tmp_path: Path) -> None:
@@ -147,10 +152,53 @@ def test_tables_fit_a_terminal_of_100_columns() -> None:
     from rich.console import Console
 
     from regraft.cli.tables import plain_table
-    from regraft.evidence.compared import COLUMNS, Cells
+    from regraft.evidence.compared import Cells, Found, Row, Setting, heads
 
-    table = plain_table(*COLUMNS)
+    table = plain_table(*heads([Row("er", Setting(), None, (Found(),), 1.0)]))
     table.add_row(
         *Cells("synaptic_intelligence", "69.8 ± 12.5", "30.6 ± 15.6", "21.00×", "112.28×", "724 KiB", "c=0.1 lr×2.1")
     )
     assert Console().measure(table).maximum <= 100
+
+
+FAULTS = """from regraft.recipes.strategy import Strategy, method
+
+
+@method()
+def {name}() -> Strategy:
+{body}
+"""
+
+
+def test_a_method_that_raises_is_left_out_and_the_others_go_on(run: Any, tmp_path: Path) -> None:
+    bodies = {"boom": '    raise ValueError("boom\\nat large")', "empty": "    return None"}
+    for name, body in bodies.items():
+        (tmp_path / f"{name}.py").write_text(FAULTS.format(name=name, body=body))
+    (tmp_path / "faults.yaml").write_text(
+        "methods: [boom.py, empty.py, er+boom.py, er]\n"
+        "grounds: {a: {judged: {train: judged.csv, label: kind, tasks: 2}, epochs: 1}}"
+    )
+    out, _ = run("bench", "continual", "--recipe", "faults.yaml", "--seeds", "1", "--settings", "1", "--out", "f")
+    assert "boom.py is left out: boom.py:6: ValueError: boom\n" in out
+    assert "empty.py is left out: it returns a NoneType, not a Strategy\n" in out
+    assert "er+boom.py is left out: boom.py:6: ValueError: boom\n" in out
+    assert [line.split()[0] for line in out.splitlines() if "1.00×" in line] in (["er", "naive"], ["naive", "er"])
+    assert "no intervals, for which 3 seeds are needed" in (tmp_path / "f" / "table.md").read_text()
+
+
+def test_a_stopped_bench_says_how_many_runs_are_kept(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from regraft.core.errors import Interrupted
+    from regraft.recipes import trials
+
+    done: list[object] = []
+
+    def stops(*given: Any) -> Any:
+        done.append(given)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return attempt(*given)
+
+    attempt = trials.attempt
+    monkeypatch.setattr(trials, "attempt", stops)
+    with pytest.raises(Interrupted, match=r"found: stopped; 2 runs are kept. The same command goes on with them"):
+        bench.continual(["er"], ["classes"], None, 3, 1, 1, tmp_path / "found", as_json=False)

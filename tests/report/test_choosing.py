@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from regraft.evidence.compared import BASELINE, Cells, Comparison, Found, Row, Setting, measured, reach, read
+from regraft.evidence.compared import (
+    BASELINE,
+    Cells,
+    Comparison,
+    Found,
+    Row,
+    Setting,
+    heads,
+    measured,
+    reach,
+    read,
+    verdict,
+)
 from regraft.evidence.tags import MEANING
 from regraft.report.choosing import Case, choose
 from regraft.report.methods import FAMILIES, markdown, page, picture
@@ -67,6 +79,31 @@ def test_what_diverged_is_no_choice() -> None:
     choice = choose(comparison(row("ewc", [0.9, 0.9, 0.9], 2.0), broken).rows, KEEPS, TAGS)
     assert choice is not None
     assert (choice.best.method, choice.as_good) == ("ewc", ())
+
+
+def test_what_cannot_be_told_from_the_best_is_said_below_the_table() -> None:
+    rows = WHOLE.rows["g"]
+    assert verdict(rows) == "The best alone: joint (95%, paired over seeds)."
+    assert verdict(rows[1:]) == "Cannot be told from the best, er: ewc (95%, paired over seeds)."
+    assert verdict(rows[1:]) in markdown(comparison(*rows[1:]))
+    assert verdict(rows[1:]) in page(comparison(*rows[1:]))
+    assert verdict(rows[:1]) == ""
+    assert verdict((row("er", [0.9, 0.8], 1.0), row("ewc", [0.1, 0.2], 1.0))) == ""
+
+
+def test_fewer_than_three_seeds_have_no_interval() -> None:
+    assert Cells.of(row("er", [0.9, 0.8], 1.0)).average == "85.0"
+    assert "±" not in markdown(Comparison({"g": "x"}, {"g": (row("er", [0.9, 0.8], 1.0),)}, (0, 1), (100,), 1))
+
+
+def test_columns_have_units() -> None:
+    assert heads(WHOLE.rows["g"])[:4] == ["method", "average, %", "forgetting, %", "steps"]
+    assert heads([row("er", [3.0], 1.0, "lower")])[1] == "average, nats"
+
+
+def test_names_of_files_keep_their_case() -> None:
+    found = Comparison({"g": "may.csv: 5 tasks"}, {"g": WHOLE.rows["g"]}, (0, 1, 2), (100,), 1)
+    assert "\nmay.csv: 5 tasks." in markdown(found)
 
 
 def test_half_a_t_interval() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from regraft.cli.live import err, out, span
 from regraft.cli.tables import plain_table
-from regraft.core.errors import RegraftError, nearest
+from regraft.core.errors import Interrupted, RegraftError, nearest
 
 if TYPE_CHECKING:
     from regraft.evidence.compared import Comparison
@@ -48,13 +48,20 @@ def continual(
         names = grounds or list(file.grounds)
         own = ["+".join(_beside(recipe, part) for part in name.split("+")) for name in file.methods]
         if unknown := next((name for name in names if name not in file.grounds), None):
-            raise RegraftError(f"no ground {unknown!r}{nearest(unknown, file.grounds)}", where=recipe)
+            do = f"There are {', '.join(file.grounds)}"
+            raise RegraftError(f"no ground {unknown!r}{nearest(unknown, file.grounds)}", where=recipe, do=do)
     places = {name: find(name) for name in names}
     chosen = [name for said in methods for name in said.split(",") if name] or list(own or modules("strategies"))
-    trials = Trials(find, Notes(folder / "trials.jsonl"), _state(recipe), jobs, _Progress())
-    found = compare(places, chosen, trials, seeds=range(seeds), configurations=settings)
+    notes = Notes(folder / "trials.jsonl")
+    trials = Trials(find, notes, _state(recipe), jobs, _Progress())
+    try:
+        found = compare(places, chosen, trials, seeds=range(seeds), configurations=settings)
+    except KeyboardInterrupt:
+        kept = f"stopped; {len(notes.read())} runs are kept"
+        raise Interrupted(kept, where=folder, do="The same command goes on with them") from None
     folder.mkdir(parents=True, exist_ok=True)
-    results = json.dumps(found.to_json(), indent=1)
+    made = {"recipe": None if recipe is None else str(recipe), "methods": chosen, **found.to_json()}
+    results = json.dumps(made, indent=1, allow_nan=False)
     (folder / "results.json").write_text(results, encoding="utf-8")
     (folder / "table.md").write_text(markdown(found), encoding="utf-8")
     (folder / "index.html").write_text(page(found), encoding="utf-8")
@@ -62,7 +69,7 @@ def continual(
         print(results)
     else:
         _show(found)
-        out.print(f"\nfigure, table and figures in {folder / 'index.html'}")
+        out.print(f"\nin {folder}: index.html (figure and table), table.md (table), results.json (numbers)")
 
 
 def _ground(recipe: Path | None, name: str) -> Ground:
@@ -119,16 +126,18 @@ class _Progress:
 
 
 def _show(found: Comparison) -> None:
-    from regraft.evidence.compared import COLUMNS, Cells, remark
+    from regraft.evidence.compared import Cells, heads, remark, verdict
 
     for ground, says in found.grounds.items():
         out.print(f"\n{ground}: {says}\n")
-        table = plain_table(*COLUMNS)
+        table = plain_table(*heads(found.rows[ground]))
         table.columns[0].no_wrap = True
         for row in found.rows[ground]:
             if not row.refused:
                 table.add_row(*Cells.of(row))
         out.print(table)
+        if said := verdict(found.rows[ground]):
+            out.print(said)
         for row in found.rows[ground]:
             if said := remark(row):
-                out.print(f"{row.method} {said}", style="dim")
+                out.print(f"{row.method} {said}", style="dim", soft_wrap=True)

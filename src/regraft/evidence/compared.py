@@ -20,6 +20,8 @@ BASELINE = "naive"
 RECORDS = OURS.root / "evidence" / "records"
 CONFIDENCE = 0.95
 """Of the intervals, which are two-sided."""
+LEAST_SEEDS = 3
+"""With fewer there are no intervals, and no methods are told apart."""
 
 
 class Setting(NamedTuple):
@@ -52,6 +54,15 @@ class Found:
     @property
     def ended(self) -> bool:
         return not (self.refused or self.failed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; None where there is no number."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Found:
+        """From its JSON."""
+        return cls(**{name: _number(value) for name, value in said.items()})
 
 
 def reach(values: Sequence[float], level: float) -> float:
@@ -98,11 +109,12 @@ class Row:
         return sum(bool(f.failed) for f in self.found)
 
     def mean(self, of: Literal["average", "forgetting", "kept"]) -> tuple[float, float]:
-        """The mean over seeds and half its interval (t): no numbers if it diverged on one; one seed has no interval."""
+        """The mean over seeds and half its interval (t): no numbers if it diverged on one; few seeds, no interval."""
         if self.diverged:
             return math.nan, math.nan
         values = [getattr(f, of) for f in self.found]
-        return statistics.fmean(values), reach(values, CONFIDENCE)
+        half = reach(values, CONFIDENCE) if len(values) >= LEAST_SEEDS else math.nan
+        return statistics.fmean(values), half
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,32 @@ class Comparison:
         return found
 
 
+def alike(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The best of rows that begin with it, and those that cannot be told from it: the interval (paired t over seeds) of
+    the difference of their averages includes 0. Rows that have no average are left out; few seeds tell nothing."""
+    with_average = [row for row in rows if not row.refused and math.isfinite(row.mean("average")[0])]
+    if not with_average or len(with_average[0].found) < LEAST_SEEDS:
+        return tuple(with_average[:1])
+    best, *others = with_average
+    return best, *(row for row in others if not _worse(row, best))
+
+
+def _worse(row: Row, best: Row) -> bool:
+    sign = 1 if best.found[0].better == "higher" else -1
+    apart = [sign * (a.average - b.average) for a, b in zip(best.found, row.found, strict=True)]
+    return statistics.fmean(apart) > reach(apart, CONFIDENCE)
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """Which methods of a table cannot be told from its best, in a sentence; none where that cannot be said."""
+    compared = [row for row in rows if not row.refused]
+    if len(compared) < 2 or len(compared[0].found) < LEAST_SEEDS or not (found := alike(rows)):
+        return ""
+    best, *others = (row.method for row in found)
+    what = f"Cannot be told from the best, {best}: {', '.join(others)}" if others else f"The best alone: {best}"
+    return f"{what} (95%, paired over seeds)."
+
+
 def read(said: Mapping[str, Any]) -> Comparison:
     """A comparison from its JSON."""
     rows = {ground: _rows(of) for ground, of in said["rows"].items()}
@@ -131,16 +169,14 @@ def read(said: Mapping[str, Any]) -> Comparison:
 
 
 def _rows(said: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
-    """The rows of a ground; older records do not say their steps."""
-    found = {row["method"]: tuple(Found(**_numbers(each)) for each in row["found"]) for row in said}
     return tuple(
         Row(
-            name := row["method"],
-            Setting(tuple((knob, _tupled(value)) for knob, value in row["setting"][0]), row["setting"][1]),
+            row["method"],
+            Setting(tuple((k, _tupled(v)) for k, v in row["setting"]["knobs"].items()), row["setting"]["lr"]),
             row["tuned"],
-            found[name],
+            tuple(map(Found.of, row["found"])),
             _number(row["cost"]),
-            _number(row["steps"]) if "steps" in row else multiple(found[name], found[BASELINE], "updates"),
+            _number(row["steps"]),
             row["refused"],
         )
         for row in said
@@ -197,14 +233,20 @@ class Cells(NamedTuple):
         return cls(row.method, average, forgetting, _times(row.steps), _times(row.cost), kept, setting)
 
 
-COLUMNS = Cells._fields
+def heads(rows: Sequence[Row]) -> list[str]:
+    """The heads of the columns of a ground's table, with their units."""
+    unit = "%" if rows[0].found[0].better == "higher" else "nats"
+    return [f"{name}, {unit}" if name in ("average", "forgetting") else name for name in Cells._fields]
 
 
 def remark(row: Row) -> str:
     """What a table does not show of a method: that it is left out and why, or how often it diverged."""
     if row.refused:
         return f"is left out: {row.refused}"
-    return f"diverged on {row.diverged} of {len(row.found)} seeds" if row.diverged else ""
+    if not row.diverged:
+        return ""
+    why = next(f.failed for f in row.found if f.failed)
+    return f"diverged on {row.diverged} of {len(row.found)} seeds: {why}"
 
 
 def _with_reach(mean: float, reach: float, scale: float, digits: int) -> str:
@@ -225,15 +267,13 @@ def _kept(size: float) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Setting):
+        return {"knobs": _plain(dict(value.knobs)), "lr": value.lr}
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _numbers(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _number(value) for name, value in said.items()}
 
 
 def _number(value: Any) -> Any:

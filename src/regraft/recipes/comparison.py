@@ -7,7 +7,7 @@
 Equal for all are the number of settings, the epochs of a training, and the rows that memory may hold. What a method
 takes beyond that, with several trainings for a task or more to read, is shown: its updates (`steps`) and its time
 (`cost`), as multiples of plain training's. A method that diverges comes last, with how often; one that cannot act says
-why.
+why, and one that raises an error of Python is told with the error and its place, while the others go on.
 
 Paper: "Hyperparameters in Continual Learning: a Reality Check" Cha and Cho 2024. https://arxiv.org/abs/2403.09066
 """
@@ -19,8 +19,10 @@ import math
 import random
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -31,7 +33,7 @@ from regraft.data.scenario import Scenario
 from regraft.engine.bits import one_thread
 from regraft.engine.training import Training
 from regraft.evidence.compared import BASELINE, Comparison, Found, Row, Setting, multiple
-from regraft.recipes.strategy import Method, live, method_named
+from regraft.recipes.strategy import Method, Strategy, live, method_named
 
 WIDEST_LR = 3.0
 """A random setting's learning rate is the ground's, times a factor between 1 / WIDEST_LR and WIDEST_LR."""
@@ -86,11 +88,17 @@ def attempt(trial: Trial, ground: Ground) -> Found:
         began = time.process_time()
         try:
             strategy = method(**{**knobs, **dict(trial.setting.knobs)})
+            if not isinstance(strategy, Strategy):
+                raise RegraftError(f"it returns a {type(strategy).__name__}, not a Strategy")
             lived = live(model, scenario, strategy, training, epochs=ground.epochs, meter=counter)
         except Diverged as error:
             return Found(better=scenario.better, failed=error.what)
         except RegraftError as error:
             return Found(refused=str(error))
+        except MemoryError:
+            raise
+        except Exception as error:
+            return Found(refused=_fault(error, trial.method))
         seconds = time.process_time() - began
     said = lived.measures()
     forgetting = said.get("forgetting", math.nan)
@@ -98,6 +106,21 @@ def attempt(trial: Trial, ground: Ground) -> Found:
     if strategy.reads == "all":
         kept += sum(_size(dict(task.train)) for task in scenario.tasks)
     return Found(said["average"], forgetting, lived.better, seconds, counter.updates, kept)
+
+
+def files_of(method: str) -> list[str]:
+    """The files that a method is named by."""
+    parts = [method] if Path(method).is_file() else method.split("+")
+    return [part for part in parts if part.endswith(".py")]
+
+
+def _fault(error: Exception, method: str) -> str:
+    """An error of Python on one line, with its place in the method's own file, if it has one there."""
+    files = {Path(file).resolve(): file for file in files_of(method)}
+    frames = [(Path(frame.filename).resolve(), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    places = [f"{files[file]}:{line}: " for file, line in frames if file in files]
+    said = next(iter(str(error).strip().splitlines()), "")
+    return f"{places[-1] if places else ''}{type(error).__name__}{f': {said}' if said else ''}"
 
 
 def _size(tree: Any) -> int:

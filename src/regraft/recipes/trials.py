@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from regraft.evidence.compared import Found
 from regraft.evidence.running import Notes, in_processes
-from regraft.recipes.comparison import Ground, Trial, attempt
+from regraft.recipes.comparison import Ground, Trial, attempt, files_of
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Trials:
 
     def __call__(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Found]]:
         notes = self.notes.read()
-        known = {t: Found(**notes[key]) for t in trials if (key := self._key(t)) in notes}
+        known = {t: Found.of(notes[key]) for t in trials if (key := self._key(t)) in notes}
         yield from known.items()
         done, left = len(known), [trial for trial in trials if trial not in known]
         for trial, found in in_processes(partial(_work, self.find), left, self.jobs, "the comparison"):
-            self.notes.write(self._key(trial), asdict(found))
+            self.notes.write(self._key(trial), found.to_json())
             done += 1
             if self.progress is not None:
                 self.progress(done, len(trials), trial)
@@ -45,9 +45,8 @@ class Trials:
 
     def _key(self, trial: Trial) -> str:
         digest = hashlib.sha256(f"{self.state}/{trial!r}".encode())
-        for part in [trial.method] if Path(trial.method).is_file() else trial.method.split("+"):
-            if part.endswith(".py"):
-                digest.update(Path(part).read_bytes())
+        for file in files_of(trial.method):
+            digest.update(Path(file).read_bytes())
         return digest.hexdigest()[:16]
 
 

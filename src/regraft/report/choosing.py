@@ -10,15 +10,13 @@ The comparison is `evidence/records/_continual.json`; the pairs are `_pairs.json
 from __future__ import annotations
 
 import json
-import math
 import re
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from regraft.evidence.cards import cards
-from regraft.evidence.compared import CONFIDENCE, RECORDS, Cells, Comparison, Row, measured, reach
+from regraft.evidence.compared import RECORDS, Cells, Comparison, Row, alike, measured
 from regraft.evidence.pages import keep_up
 from regraft.report.methods import markdown, picture
 
@@ -60,29 +58,15 @@ class Choice(NamedTuple):
 
 
 def choose(rows: Mapping[str, Sequence[Row]], case: Case, tags: Mapping[str, set[str]]) -> Choice | None:
-    """What the figures of grounds say for a case; None where no method acts.
-
-    Two methods are alike if the 95% interval (paired t over seeds) of the difference of their averages includes 0.
-    """
+    """What the figures of grounds say for a case; None where no method acts."""
     allowed = [
         row
         for row in rows.get(case.ground, ())
-        if not row.refused
-        and math.isfinite(row.mean("average")[0])
-        and all(UPPER_BOUND not in tags.get(name, set()) for name in row.method.split("+"))
+        if all(UPPER_BOUND not in tags.get(name, set()) for name in row.method.split("+"))
         and (case.keeps_rows or all(EXEMPLAR_FREE in tags.get(name, set()) for name in row.method.split("+")))
     ]
-    if not allowed:
-        return None
-    best, *others = allowed
-    as_good = tuple(row for row in others if not _worse(row, best))
-    return Choice(best, as_good, min((best, *as_good), key=lambda row: row.cost))
-
-
-def _worse(row: Row, best: Row) -> bool:
-    sign = 1 if best.found[0].better == "higher" else -1
-    apart = [sign * (a.average - b.average) for a, b in zip(best.found, row.found, strict=True)]
-    return len(apart) < 2 or statistics.fmean(apart) > reach(apart, CONFIDENCE)
+    found = alike(allowed)
+    return Choice(found[0], found[1:], min(found, key=lambda row: row.cost)) if found else None
 
 
 def choosing(rows: Mapping[str, Sequence[Row]]) -> str:
@@ -93,7 +77,7 @@ def choosing(rows: Mapping[str, Sequence[Row]]) -> str:
         "",
         "Each line is what the [comparison](comparison.md) measured: the best method for the case, and the cheapest of "
         "those that cannot be told from it (95%, paired over seeds). Upper bounds, which keep or train on everything, "
-        "are left out. On your own data: `regraft bench continual --recipe FILE`.",
+        "are left out. Averages are accuracies in percent; of text, losses in nats. On your own data: `regraft bench continual --recipe FILE`.",
         "",
         "| case | best measured | average | cheapest as good | average | steps | cost | kept |",
         "|---|---|---|---|---|---|---|---|",

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from regraft.evidence.cards import cards
-from regraft.evidence.compared import COLUMNS, Cells, Comparison, remark
+from regraft.evidence.compared import LEAST_SEEDS, Cells, Comparison, heads, remark, verdict
 from regraft.report.draw import STYLE, Axis
 from regraft.report.scatter import Point, scatter
 
@@ -46,10 +46,16 @@ def said(found: Comparison) -> str:
         if tuned
         else "at their defaults, nothing tuned"
     )
+    count = len(found.seeds)
+    interval = (
+        "±: half the 95% interval (t over seeds)"
+        if count >= LEAST_SEEDS
+        else f"no intervals, for which {LEAST_SEEDS} seeds are needed"
+    )
     return (
-        f"Judged on {len(found.seeds)} seeds; {how}. Average and forgetting after the last task, with 95% intervals; "
-        "steps and cost: updates and time as multiples of plain training's, the median over seeds; kept: what stays in "
-        "memory beside the network."
+        f"Judged on {count} seed{'s' if count > 1 else ''}; {how}. Average and forgetting after the last task; "
+        f"{interval}; steps and cost: updates and time as multiples of plain training's, the median over seeds; kept: "
+        "what stays in memory beside the network."
     )
 
 
@@ -57,12 +63,14 @@ def markdown(found: Comparison, *, figure: str = "") -> str:
     """The tables, in Markdown; with each the link to its `figure`, which names the ground as {0}."""
     blocks = [said(found)]
     for ground, says in found.grounds.items():
-        lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
         rows = found.rows[ground]
+        columns = heads(rows)
+        lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         lines += [f"| {' | '.join(Cells.of(row))} |" for row in rows if not row.refused]
-        blocks += [f"## {ground}", says[:1].upper() + says[1:] + "."]
+        blocks += [f"## {ground}", f"{says}."]
         blocks += [figure.format(ground)] if figure else []
         blocks += ["\n".join(lines)]
+        blocks += [apart] if (apart := verdict(rows)) else []
         blocks += [f"`{row.method}` {note}." for row in rows if (note := remark(row))]
     return "\n\n".join(blocks) + "\n"
 
@@ -109,7 +117,8 @@ def page(found: Comparison) -> str:
         said=said(found),
         cells=Cells.of,
         remark=remark,
-        columns=COLUMNS,
+        heads=heads,
+        verdict=verdict,
         pictures={ground: Markup(picture(found, ground)) for ground in found.grounds},
         style=style,
         families=FAMILIES,
