@@ -40,10 +40,6 @@ def test_texts_by_transformers_see_no_padding(tmp_path: Path) -> None:
     y = torch.tensor([0])
     read = model.read(Rows({"x": together[:1], "y": y})).logits
     assert torch.allclose(read, model.read(Rows({"x": alone, "y": y})).logits, atol=1e-6)
-    with pytest.raises(RegraftError, match="cannot be loaded"):
-        pretrained(str(tmp_path / "none"), 3, "images")
-    with pytest.raises(RegraftError, match="cannot be loaded"):
-        tokenizer_of(str(tmp_path / "none"))
     (tmp_path / "model.safetensors").unlink()
     assert torch.equal(tokenizer_of(str(tmp_path))(["one"]), alone), "no weights are read for the tokenizer"
 
@@ -54,3 +50,25 @@ def test_networks_of_timm() -> None:
     assert model.read(Rows({"x": torch.randn(2, 1, 32, 32), "y": torch.tensor([0, 1])})).logits.shape == (2, 4)
     with pytest.raises(RegraftError, match="timm cannot make 'no_such'"):
         of_timm("no_such", 4)
+
+
+def test_a_folder_that_there_is_not_is_said_without_asking_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    import transformers
+
+    asked: list[str] = []
+
+    def unknown(_: object, name: str, **__: object) -> None:
+        asked.append(name)
+        raise OSError("404")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unknown)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", None)
+    monkeypatch.setattr(transformers.AutoModelForImageClassification, "from_pretrained", None)
+    for place in ("./none", "/none", "a/b/c"):
+        with pytest.raises(RegraftError, match=f"^{place}: there is no such folder$"):
+            tokenizer_of(place)
+    assert asked == []
+    with pytest.raises(RegraftError, match=r"^no-such-model: there is no such folder, and none on the hub: 404"):
+        pretrained("no-such-model", 3, "images")
+    assert asked == ["no-such-model"]

@@ -137,7 +137,7 @@ def _show(found: Comparison) -> None:
                 table.add_row(*Cells.of(row))
         out.print(table)
         if said := verdict(found.rows[ground]):
-            out.print(said)
+            out.print(f"\n{said}", soft_wrap=True)
         for row in found.rows[ground]:
             if said := remark(row):
                 out.print(f"{row.method} {said}", style="dim", soft_wrap=True)

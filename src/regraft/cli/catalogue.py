@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from functools import partial
 from statistics import fmean
@@ -9,7 +10,10 @@ from typing import Any
 
 from regraft.cli.live import err, out
 from regraft.cli.tables import plain_table
-from regraft.core.errors import RegraftError, nearest
+from regraft.core.errors import RegraftError
+
+STANDINGS = "standing: what measuring its claim came to; stale: its code changed since; no claim: a building block"
+NEAR = 6
 
 
 def methods(name: str | None, as_json: bool, tag: str | None) -> None:
@@ -19,11 +23,11 @@ def methods(name: str | None, as_json: bool, tag: str | None) -> None:
         _card(card(name).to_json(), as_json)
         return
     every = cards()
-    asked = [] if tag is None else [each.strip() for each in tag.split(",") if each.strip()]
+    asked = [] if tag is None else [each.strip() for each in tag.split(",")]
     known = sorted({t for c in every for t in c.tags})
-    if unknown := next((each for each in asked if each not in known), None):
-        hint = nearest(unknown, known)
-        raise RegraftError(f"no method has the tag {unknown!r}{hint}", do=f"Tags: {', '.join(known)}")
+    if (unknown := next((each for each in asked if each not in known), None)) is not None:
+        what = f"no method has the tag {unknown!r}" if unknown else "a tag is empty"
+        raise RegraftError(what, do=_some_tags(unknown, known))
     found = [c for c in every if set(asked) <= set(c.tags)]
     if not found:
         raise RegraftError(f"no method has all of the tags {', '.join(asked)}")
@@ -34,6 +38,12 @@ def methods(name: str | None, as_json: bool, tag: str | None) -> None:
     for c in sorted(found, key=lambda c: (c.kind, c.name)):
         table.add_row(c.name, c.kind, c.standing, c.headline)
     out.print(table)
+    out.print(f"\n{STANDINGS}", style="dim", soft_wrap=True)
+
+
+def _some_tags(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=NEAR, cutoff=0.4)
+    return f"{'Near it' if near else 'Some of them'}: {', '.join(near or known[:NEAR])}; `regraft methods --json` shows all"
 
 
 def _card(facts: dict[str, Any], as_json: bool) -> None:
@@ -42,7 +52,7 @@ def _card(facts: dict[str, Any], as_json: bool) -> None:
         return
     out.print(f"{facts['name']} ({facts['kind']}): {facts['headline']}\n")
     if facts["formula"]:
-        out.print("\n".join(f"    {line}" for line in facts["formula"].splitlines()) + "\n")
+        out.print("\n".join(f"    {line}" for line in facts["formula"].splitlines()) + "\n", soft_wrap=True)
     for paper in facts["papers"]:
         out.print(f"paper     {paper['title']}  {paper['url']}")
     for field in ("claim", "needs", "leaves", "differs"):
@@ -76,7 +86,7 @@ def _compared(name: str) -> None:
 
     if not (grounds := stood(name)):
         return
-    out.print("\nagainst plain training; steps and cost (time): plain training's 1\n")
+    out.print("\nagainst plain training; average and forgetting in % (text: nats); steps and cost (time): its are 1\n")
     table = plain_table("ground", "average", "plain", "forgetting", "plain", "steps", "cost", "kept")
     for ground, _, row, plain in grounds:
         its, bare = Cells.of(row), Cells.of(plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from regraft.core.errors import RegraftError
 from regraft.models.classifier import Classifier
 
 _NOT_LOADED = (OSError, ValueError, RuntimeError, KeyError)
+_HUB_SECONDS = 10.0
 
 
 class Logits(nn.Module):
@@ -71,6 +73,7 @@ def pretrained(folder: str, classes: int, kind: Literal["images", "text"]) -> Cl
     """
     import transformers
 
+    _look_up(folder)
     loader: Any = {
         "images": transformers.AutoModelForImageClassification,
         "text": transformers.AutoModelForSequenceClassification,
@@ -91,6 +94,7 @@ def tokenizer_of(folder: str) -> Callable[[Sequence[str]], Tensor]:
     """
     import transformers
 
+    _look_up(folder)
     try:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
         said = transformers.AutoConfig.from_pretrained(folder).pad_token_id
@@ -106,6 +110,23 @@ def tokenizer_of(folder: str) -> Callable[[Sequence[str]], Tensor]:
         return torch.tensor([[*each, *[pad] * (longest - len(each))] for each in ids])
 
     return tokenise
+
+
+def _look_up(folder: str) -> None:
+    """Raises RegraftError for what is no folder here and no name of the hub; `transformers` would ask many times."""
+    if Path(folder).is_dir():
+        return
+    if folder.startswith((".", "/", "~")) or folder.count("/") > 1 or "\\" in folder:
+        raise RegraftError("there is no such folder", where=folder)
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        if isinstance(try_to_load_from_cache(folder, "config.json"), str):
+            return
+        HfApi().model_info(folder, timeout=_HUB_SECONDS)
+    except Exception as error:  # its kinds are those of the hub, of the network and of whatever carries it
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RegraftError(f"there is no such folder, and none on the hub: {said}", where=folder) from None
 
 
 def _pad(tokenizer: Any) -> int | None:

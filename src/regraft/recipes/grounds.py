@@ -154,7 +154,9 @@ def local_files(path: Path) -> list[Path]:
     for ground in read_bench(path).grounds.values():
         streams = [stream for stream in (ground.judged, ground.tuning) if stream is not None]
         named = [_local(path.parent, source) for stream in streams for source in (stream.train, stream.test) if source]
-        for each in map(Path, [*named, *filter(None, [ground.network.transformers])]):
+        if ground.network.transformers is not None:
+            named.append(_local(path.parent, ground.network.transformers))
+        for each in map(Path, named):
             found += sorted(file for file in each.rglob("*") if file.is_file()) if each.is_dir() else [each]
     return [file for file in dict.fromkeys(found) if file.is_file()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -17,7 +18,7 @@ from pydantic import AllowInfNan, BaseModel, TypeAdapter, ValidationError
 from regraft.core.define import Spec
 from regraft.core.errors import RegraftError, nearest
 from regraft.core.parts import Loss, Sampler, Schedule, Transform
-from regraft.evidence.cards import BESIDE_PARTS
+from regraft.evidence.cards import BESIDE_PARTS, KINDS, cards
 
 
 def part(kind: str, said: Any, where: str) -> Any:
@@ -120,6 +121,19 @@ def modules(kind: str) -> dict[str, str]:
                 if not file.stem.startswith("_"):
                     found.setdefault(file.stem, f"{package}.{kind}.{file.stem}")
     return found
+
+
+def no_strategy(name: str) -> RegraftError:
+    """The error for a name that is no strategy's: what it is, if it is a part, and which strategies have it."""
+    known = modules("strategies")
+    kind = next((kind for folder, kind in KINDS.items() if folder != "strategies" and name in modules(folder)), None)
+    if kind is None:
+        return RegraftError(f"no strategy {name!r}{nearest(name, known)}", do="`regraft methods` lists them")
+    its = re.compile(rf"^from [\w.]+\.{name} import", re.MULTILINE)
+    using = [c.name for c in cards() if c.kind == "strategy" and its.search(c.path.read_text(encoding="utf-8"))]
+    article = "an" if kind[0] in "aeiou" else "a"
+    do = f"Strategies that use it: {', '.join(using)}" if using else "`regraft methods` lists the strategies"
+    return RegraftError(f"{name} is {article} {kind}, not a strategy", do=do)
 
 
 def described(thing: Any) -> Any:

@@ -77,7 +77,8 @@ def choosing(rows: Mapping[str, Sequence[Row]]) -> str:
         "",
         "Each line is what the [comparison](comparison.md) measured: the best method for the case, and the cheapest of "
         "those that cannot be told from it (95%, paired over seeds). Upper bounds, which keep or train on everything, "
-        "are left out. Averages are accuracies in percent; of text, losses in nats. On your own data: `regraft bench continual --recipe FILE`.",
+        "are left out. Averages are accuracies in percent; of text, losses in nats. On your own data: "
+        "`regraft bench continual --recipe FILE`.",
         "",
         "| case | best measured | average | cheapest as good | average | steps | cost | kept |",
         "|---|---|---|---|---|---|---|---|",
