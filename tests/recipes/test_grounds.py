@@ -184,3 +184,11 @@ def test_streams_that_cannot_be_dealt_name_the_recipe_and_the_ground(tmp_path: P
     path = tables(tmp_path, "test: b.csv, tasks: 3")
     with pytest.raises(RegraftError, match=r"bench.yaml, ground 'a', judged: 2 classes cannot be dealt out to 3 tasks"):
         ground_of(path, "a").judged(0)
+
+
+def test_a_task_without_tests_is_told_by_its_labels(tmp_path: Path) -> None:
+    path = tables(tmp_path, "test: b.csv, tasks: [[cup], [tea]]")
+    table(tmp_path / "a.csv", "f0,f1,label", "1,10,cup", "2,10,tea")
+    table(tmp_path / "b.csv", "f0,f1,label", "1,10,cup")
+    with pytest.raises(RegraftError, match="ground 'a', judged: task 'tea': a task needs rows to learn and rows to be"):
+        ground_of(path, "a").judged(0)

@@ -43,7 +43,8 @@ def methods(name: str | None, as_json: bool, tag: str | None) -> None:
 
 def _some_tags(word: str, known: list[str]) -> str:
     near = difflib.get_close_matches(word, known, n=NEAR, cutoff=0.4)
-    return f"{'Near it' if near else 'Some of them'}: {', '.join(near or known[:NEAR])}; `regraft methods --json` shows all"
+    some = f"Near it: {', '.join(near)}" if near else f"Some of them: {', '.join(known[:NEAR])}"
+    return f"{some}; `regraft methods --json` shows all"
 
 
 def _card(facts: dict[str, Any], as_json: bool) -> None:

@@ -11,6 +11,7 @@ grounds:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -224,6 +225,9 @@ def _stream(home: Path, said: StreamFile, network: NetworkFile, seed: int, where
         return _dealt(said, train, test, seed)
     except RegraftError as error:
         what = f"{error.where}: {error.what}" if error.where else error.what
+        if said.by is None and (task := re.match(r"task '([\d+]+)", what)):
+            labels = "+".join(train.classes[int(number)] for number in task[1].split("+"))
+            what = f"task '{labels}{what[task.end() :]}"
         raise RegraftError(what, where=where, do=error.do) from None
 
 
