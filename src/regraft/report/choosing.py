@@ -134,7 +134,7 @@ def _briefly(reason: str) -> str:
         return reason.partition(":")[0]
     while (shorter := re.sub(r"\([^()]*\)", "", reason)) != reason:
         reason = shorter
-    return reason
+    return " ".join(reason.split())
 
 
 def _link(row: Row) -> str:
