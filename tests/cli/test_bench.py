@@ -67,7 +67,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_own_data_and_an_own_method(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("bench", "continual", "--recipe", "bench.yaml", "--seeds", "3", "--settings", "2", "--out", "found")
     out, _ = run(*command)
-    assert "shop: judged.csv: 2 tasks, 3 epochs" in out
+    assert "shop: judged.csv: 2 tasks, 3 epochs; 2 columns read (width, height), not store" in out
+    assert "in found: index.html (figure and table), table.md (table), results.json (numbers)" in out
     assert "clr is left out: reprogram: rows must say in column 'task'" in out
     found = json.loads((tmp_path / "found" / "results.json").read_text())
     assert {row["method"] for row in found["rows"]["shop"]} == {"naive", "er", "clr", str(Path("mine.py"))}

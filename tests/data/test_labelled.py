@@ -76,6 +76,11 @@ def test_tables_that_cannot_be_learned(tmp_path: Path, text: str, knobs: dict[st
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(RegraftError, match=r"none.csv: cannot be read: No such file or directory$"):
+        labelled(str(tmp_path / "none.csv"))
+
+
 def test_text_is_tokenised(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     file.write_text('{"said": "a b", "label": "up"}\n{"said": "c", "label": "down"}\n')

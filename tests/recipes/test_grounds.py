@@ -107,10 +107,19 @@ def test_recipes_that_are_none(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_the_local_files_of_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = recipe(tmp_path, torch.ones(24, 3), "test: pets, tasks: 2", tuning="{train: hub/name, tasks: 2}")
+    path = recipe(
+        tmp_path,
+        torch.ones(24, 3),
+        "test: pets, tasks: 2",
+        tuning="{train: hub/name, tasks: 2}",
+        network="{transformers: net}",
+    )
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "config.json").write_text("{}")
     (tmp_path / "pets" / "cat").mkdir(parents=True)
     (tmp_path / "pets" / "cat" / "1.png").write_bytes(b"1")
-    assert local_files(path) == [tmp_path / "rows.safetensors", tmp_path / "pets" / "cat" / "1.png"]
+    named = ("rows.safetensors", "pets/cat/1.png", "net/config.json")
+    assert local_files(path) == [tmp_path / name for name in named]
 
 
 def table(path: Path, columns: str, *rows: str) -> None:
@@ -152,7 +161,7 @@ def test_one_column_more_or_other_shapes(tmp_path: Path) -> None:
         ground_of(path, "a")
     chosen = tables(tmp_path, "test: b.csv, tasks: 1, columns: [f1, f0]")
     ground = ground_of(chosen, "a")
-    assert ground.says == "a.csv: 1 tasks, 10 epochs; 2 columns are read (f1, f0)"
+    assert ground.says == "a.csv: 1 task, 10 epochs; 2 columns read (f1, f0)"
     assert ground.judged(0).tasks[0].train["x"][:, 1].argmax() == 3
     path = recipe(tmp_path, torch.ones(24, 3), "test: b.csv, tasks: 1")
     with pytest.raises(RegraftError, match=r"b.csv: its rows are \[2\], those of rows.safetensors \[3\]"):
@@ -161,8 +170,8 @@ def test_one_column_more_or_other_shapes(tmp_path: Path) -> None:
 
 def test_what_is_read_and_how_the_stream_comes_is_said(tmp_path: Path) -> None:
     path = tables(tmp_path, "tasks: 2, shots: 1, blur: 0.25, times: 2, columns: [f1]")
-    said = "2 tasks, 1 rows of each class after the first task, 25% of the rows in other tasks, each 2 times"
-    assert ground_of(path, "a").says == f"a.csv: {said}, 10 epochs; 1 column is read (f1), not f0"
+    said = "2 tasks, 1 row of each class after the first task, 25% of the rows in other tasks, each 2 times"
+    assert ground_of(path, "a").says == f"a.csv: {said}, 10 epochs; 1 column read (f1), not f0"
 
 
 def test_a_column_that_does_not_vary_in_the_first_task_keeps_its_scale(tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ class _Progress:
 
 def _show(found: Comparison) -> None:
     from regraft.evidence.compared import Cells, heads, remark, verdict
+    from regraft.report.methods import said as how
 
+    out.print(how(found), style="dim")
     for ground, says in found.grounds.items():
         out.print(f"\n{ground}: {says}\n")
         table = plain_table(*heads(found.rows[ground]))

@@ -168,7 +168,9 @@ def _dataset(path: Path, source: str, split: str) -> Any:
     except RegraftError:
         raise
     except Exception as error:
-        said = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+        cause = error.__cause__ or error
+        told = getattr(cause, "strerror", None) or str(cause)
+        said = (told.strip() or type(error).__name__).splitlines()[0]
         raise RegraftError(f"cannot be read: {said}", where=source) from None
 
 

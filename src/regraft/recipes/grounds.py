@@ -179,7 +179,9 @@ def ground_of(path: Path, name: str) -> Ground:
     streams = (said.judged, said.tuning)
     reads = list(dict.fromkeys(_reads(_rows(home, each, network)[0]) for each in streams if each is not None))
     columns = "; ".join(f"{'to tune on, ' if i else ''}{what}" for i, what in enumerate(reads) if what)
-    says = f"{said.judged.train}: {_tasks(said.judged)}, {said.epochs:g} epochs{'; ' if columns else ''}{columns}"
+    says = (
+        f"{said.judged.train}: {_tasks(said.judged)}, {_count(said.epochs, 'epoch')}{'; ' if columns else ''}{columns}"
+    )
 
     def stream(each: StreamFile, key: str) -> Callable[[int], Scenario]:
         return lambda seed: _stream(home, each, network, seed, f"{path}, ground {name!r}, {key}")
@@ -197,9 +199,9 @@ def ground_of(path: Path, name: str) -> Ground:
 
 def _tasks(said: StreamFile) -> str:
     count = said.tasks if isinstance(said.tasks, int) else len(said.tasks or ())
-    what = [f"{count} tasks" if said.by is None else f"a task for each {said.by}"]
+    what = [_count(count, "task") if said.by is None else f"a task for each {said.by}"]
     what += ["told"] * said.told
-    what += [] if said.shots is None else [f"{said.shots} rows of each class after the first task"]
+    what += [] if said.shots is None else [f"{_count(said.shots, 'row')} of each class after the first task"]
     what += [f"{said.blur:.0%} of the rows in other tasks"] if said.blur else []
     what += [f"each {said.times} times"] if said.times > 1 else []
     return ", ".join(what)
@@ -209,8 +211,12 @@ def _reads(rows: Labelled) -> str:
     """Which columns of a table are read, and which are not; empty for what is no table."""
     if not rows.read or not (rows.unread or rows.rows["x"].dim() == 2):
         return ""
-    what = f"{len(rows.read)} column{'s are' if len(rows.read) > 1 else ' is'} read ({_named(rows.read)})"
+    what = f"{_count(len(rows.read), 'column')} read ({_named(rows.read)})"
     return what + (f", not {', '.join(rows.unread)}" if rows.unread else "")
+
+
+def _count(number: float, thing: str) -> str:
+    return f"{number:g} {thing}{'' if number == 1 else 's'}"
 
 
 def _named(columns: Sequence[str]) -> str:
