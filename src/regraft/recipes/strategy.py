@@ -40,7 +40,7 @@ from regraft.numerics.evaluating import evaluating
 from regraft.parts.losses.nll import nll
 from regraft.parts.metrics.ability_matrix import AbilityMatrix
 from regraft.parts.samplers.shuffled import shuffled
-from regraft.recipes.resolve import modules
+from regraft.recipes.resolve import modules, no_strategy
 
 TESTED_ROWS = 4096
 
@@ -187,7 +187,7 @@ def method_named(name: str) -> Method:
     elif name in known:
         module = importlib.import_module(known[name])
     else:
-        raise RegraftError(f"no strategy {name!r}{nearest(name, known)}", do="`regraft methods` lists them")
+        raise no_strategy(name)
     found = getattr(module, name, None)
     if not isinstance(found, Method):
         raise RegraftError(f"the file defines no method {name!r}", where=module.__file__, do="Put @method() over it")

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 
-from regraft.core.errors import RegraftError
+from regraft.core.errors import Diverged, RegraftError
 from regraft.evidence.cards import OURS
 from regraft.evidence.running import in_processes
 from regraft.recipes.strategy import Strategy, method_named
@@ -49,6 +49,8 @@ def meet(pair: tuple[str, str]) -> str:
         return "no stream suits both"
     try:
         lived(both, WORLDS[world])
+    except Diverged as error:
+        return error.what
     except RegraftError as error:
         return str(error)
     for null, other in ((a, b), (b, a)):
