@@ -17,6 +17,7 @@ HEAD = """# Benchmarks
 
 Written by `make bench`. Each line is a ratio of two contestants that took turns in one run: the median of the rounds,
 and the middle half of them. Below 1 we are faster. torch {torch}, Python {python}, {threads} threads.
+Methods for streams of tasks are compared with Avalanche's on [a page of their own](benchmarks-avalanche.md).
 
 | what | against | ours / theirs | middle half | wanted |
 |---|---|---|---|---|
