@@ -21,7 +21,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 study = typer.Typer(help="Try settings on short forks of a model.", no_args_is_help=True, rich_markup_mode=None)
-bench = typer.Typer(help="Compare methods at equal budget.", no_args_is_help=True, rich_markup_mode=None)
+bench = typer.Typer(
+    help="Compare methods, each tuned among as many settings.", no_args_is_help=True, rich_markup_mode=None
+)
 claims = typer.Typer(help="The experiments behind the methods.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(claims, name="claims")
 app.add_typer(study, name="study")

@@ -80,6 +80,9 @@ def _measured(measured: dict[str, Any]) -> None:
     for arm, found in measured["scores"].items():
         table.add_row(arm, *(f"{fmean(found[s]):.4g}" if s in found else "" for s in scores))
     out.print(table)
+    if again := measured.get("reproduced"):
+        on = ", ".join(map(str, again))
+        out.print(f"\nthe runs are of an earlier state of the code; on seed {on} this one gave the same scores")
 
 
 def _compared(name: str) -> None:

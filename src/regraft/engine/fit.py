@@ -256,12 +256,12 @@ class _Run:
         self.in_training = [layer for layer in model.module.modules() if layer.training]
         with ExitStack() as failed:
             failed.callback(self.release)
-            self._begin(processes)
+            self._set_up(processes)
             failed.pop_all()
 
     # --- beginning
 
-    def _begin(self, processes: Processes) -> None:
+    def _set_up(self, processes: Processes) -> None:
         model, plan, training = self.model, self.plan, self.training
         for t in [self.begin(part) for part in plan.trainables]:
             t.install(model)

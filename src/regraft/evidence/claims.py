@@ -367,8 +367,8 @@ def measure(
     What is done is kept in `scratch` (by default below the user's cache folder) until the record is written, so that an
     interrupted measurement goes on where it stopped, unless any code of the package changed meanwhile.
 
-    A stale claim is first run on one seed. If every arm gives the scores and counts of the record, to all
-    of its digits, the code was changed and what it computes was not: the record is kept, and says so.
+    A stale claim is first run on one seed. If every arm gives the scores and counts of the record, to all of its
+    digits, what the code computes is taken to be what it was: the record is kept, and says so.
 
     Args:
         seeds: instead of the claim's own.

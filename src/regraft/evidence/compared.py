@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 from regraft.evidence.cards import OURS
 
 BASELINE = "naive"
-RECORDS = OURS.root / "evidence" / "records"
 CONFIDENCE = 0.95
 """Of the intervals, which are two-sided."""
 LEAST_SEEDS = 3
@@ -186,7 +185,7 @@ def _rows(said: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
 @cache
 def measured() -> tuple[Comparison, ...]:
     """What regraft's own methods came to."""
-    return tuple(map(read, json.loads((RECORDS / "_continual.json").read_text(encoding="utf-8"))))
+    return tuple(map(read, json.loads(OURS.record("_continual").read_text(encoding="utf-8"))))
 
 
 class Stood(NamedTuple):

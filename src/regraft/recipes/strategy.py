@@ -330,19 +330,13 @@ class _Stream:
             data["new"] = _numbered(Rows.join(t.train for t in self.scenario.tasks[: i + 1]))
         known = self.memory.get("classes", torch.empty(0, dtype=torch.long))
         self.memory = {**self.memory, "classes": known}
-        seed = self.training.seed + i
         own = [Stage(self.plan, strategy.epochs, fresh=strategy.fresh)] if strategy.epochs else []
-        for place, step in enumerate([*strategy.before, *own, *strategy.after]):
-            if isinstance(step, Stage) and not step.belongs(i):
-                continue
-            self.memory = self._take(self.model, step, data, self.memory, seed, f"{i}.{place}")
+        steps = (*strategy.before, *own, *strategy.after)
+        self.memory = self._through(self.model, steps, data, self.memory, i, f"{i}")
         answering, memory = self.model, self.memory
         if strategy.release:
             answering = self.model.copy()
-            for place, step in enumerate(strategy.release):
-                if isinstance(step, Stage) and not step.belongs(i):
-                    continue
-                memory = self._take(answering, step, data, memory, seed, f"{i}.release.{place}")
+            memory = self._through(answering, strategy.release, data, memory, i, f"{i}.release")
         self.memory = {**self.memory, "classes": torch.cat([known, task.classes]).unique()}
         self.scores.append(tested(answering, self.scenario, strategy, memory))
         self.done = i + 1
@@ -355,6 +349,21 @@ class _Stream:
         checkpoint.save(self.folder / "tasks", self.done, {**state, "done": self.done, "of": self.of})
         for left in self.folder.glob(f"{self.done - 1}.*"):
             shutil.rmtree(left)
+
+    def _through(
+        self,
+        model: Model,
+        steps: Sequence[Step],
+        data: Mapping[str, Rows],
+        memory: Mapping[str, Any],
+        i: int,
+        place: str,
+    ) -> Mapping[str, Any]:
+        """The steps of task i, one after the other, on `model`; what memory is after them."""
+        for number, step in enumerate(steps):
+            if not isinstance(step, Stage) or step.belongs(i):
+                memory = self._take(model, step, data, memory, self.training.seed + i, f"{place}.{number}")
+        return memory
 
     def _take(
         self,

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from regraft.evidence.cards import cards
-from regraft.evidence.compared import RECORDS, Cells, Comparison, Row, alike, measured
+from regraft.evidence.cards import OURS, cards
+from regraft.evidence.compared import Cells, Comparison, Row, alike, measured
 from regraft.evidence.pages import keep_up
 from regraft.report.methods import markdown, picture
 
@@ -154,7 +154,7 @@ def pages(comparisons: Sequence[Comparison]) -> dict[str, str]:
 
 def every() -> dict[str, str]:
     """The pages of all that was measured."""
-    said = json.loads((RECORDS / "_pairs.json").read_text(encoding="utf-8"))
+    said = json.loads(OURS.record("_pairs").read_text(encoding="utf-8"))
     return {**pages(measured()), "pairs.md": pairs(said)}
 
 
