@@ -81,6 +81,7 @@ class hardest:
 
 class _Hardest(Stateful):
     state = ("known",)
+    wants = ("losses",)
 
     def __init__(self, source: Rows, feed: str) -> None:
         self.source, self.feed = source, feed

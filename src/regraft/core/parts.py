@@ -228,9 +228,9 @@ class _Part(View):
 class Outcome:
     """What happened to one feed's rows in one whole optimizer step: the only way a sampler or controller hears back.
 
-    `losses`: detached value per row [rows] of every loss that read the feed, by the part's repr. `outputs`: what the
-    model said of the rows before the step, detached, of those outputs that an observer `wants`. Nothing is computed for
-    an outcome, and none is made unless a part of the plan observes.
+    `losses`: detached value per row [rows] of every loss that read the feed, by the loss's name in records; `outputs`:
+    what the model said of the rows before the step, detached. Both hold what an observer of the plan `wants`. Nothing
+    is computed for an outcome, and none is made unless a part of the plan observes.
     """
 
     feed: str
@@ -410,18 +410,21 @@ class Projects(Protocol):
     def project(self, name: str, before: Tensor, after: Tensor) -> Tensor: ...
 
 
+Wanted: TypeAlias = Literal["losses", "logits", "features"]
+
+
 @runtime_checkable
 class Observes(Protocol):
-    """A running part that hears how each step went."""
+    """A running part that hears of each step."""
 
     def observe(self, outcome: Outcome) -> None: ...
 
 
 @runtime_checkable
 class Wants(Observes, Protocol):
-    """A running part that observes, and also wants to hear outputs: `logits`, `features`."""
+    """A running part that observes, and also wants to hear what the step computed for each row."""
 
-    wants: tuple[Literal["logits", "features"], ...]
+    wants: tuple[Wanted, ...]
 
 
 @runtime_checkable

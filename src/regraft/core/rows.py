@@ -101,11 +101,18 @@ class Rows(Mapping[str, Column]):
                 return self.take(torch.arange(start, stop, step))
             return Rows._trusted({n: c[index] for n, c in self._columns.items()}, len(range(start, stop, step)))  # type: ignore[index]
         at = index if isinstance(index, Tensor) else torch.as_tensor(index, dtype=torch.long)
-        read = {t: t.read(at) for t in {c.table for c in self._columns.values() if isinstance(c, Shared)}}
-        taken = {
-            n: read[c.table][c.name] if isinstance(c, Shared) else _gather(c, at) for n, c in self._columns.items()
-        }
-        return Rows._trusted(taken, len(at))
+        read: dict[Table, Mapping[str, Tensor]] = {}
+        taken: dict[str, Column] = {}
+        for name, column in self._columns.items():
+            if isinstance(column, Tensor):
+                taken[name] = column.index_select(0, at)
+            elif isinstance(column, Shared):
+                if column.table not in read:
+                    read[column.table] = column.table.read(at)
+                taken[name] = read[column.table][column.name]
+            else:
+                taken[name] = _gather(column, at)
+        return Rows._trusted(taken, at.shape[0])
 
     def where(self, keep: Tensor) -> Rows:
         """The rows for which `keep` [rows, bool] is true."""

@@ -39,7 +39,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import View, Weights
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
-from regraft.engine.processes import Layout, Processes, clipped
+from regraft.engine.processes import Bill, Layout, Processes, Sums, clipped
 from regraft.engine.training import Training
 from regraft.models.base import canonical
 
@@ -136,11 +136,10 @@ class Group(Processes):
         dist.all_gather(parts, padded)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
-    def pooled(self, sums: Mapping[str, Tensor], feeds: Sequence[str]) -> Mapping[str, Tensor]:
-        none = torch.zeros(3, dtype=torch.float64, device=self.device)
-        rows = [torch.cat([sums[f], sums[f].new_ones(1)]) if f in sums else none for f in feeds]
-        table = self.sum(torch.stack(rows)).cpu()
-        return {feed: row[:2] for feed, row in zip(feeds, table, strict=True) if row[2]}
+    def pooled(self, sums: Mapping[str, Sums], feeds: Sequence[str]) -> Mapping[str, Sums]:
+        known = [(float(sums[f][0]), float(sums[f][1]), 1.0) if f in sums else (0.0, 0.0, 0.0) for f in feeds]
+        table = self.sum(torch.tensor(known, dtype=torch.float64, device=self.device)).tolist()
+        return {feed: (value, weight) for feed, (value, weight, there) in zip(feeds, table, strict=True) if there}
 
     def agree(self, *flags: bool) -> tuple[bool, ...]:
         votes = torch.tensor([*flags, False], dtype=torch.uint8)
@@ -169,10 +168,10 @@ class Group(Processes):
         if self.rank:
             torch.manual_seed(torch.initial_seed() + self.rank)
 
-    def bill(self, bill: Tensor | None, view: View) -> Tensor | None:
+    def bill(self, bill: Bill, view: View) -> Bill:
         # Every process makes every forward and backward pass, or the others would wait for it.
-        bill = view.logits[:0].sum() if bill is None or not bill.requires_grad else bill
-        return bill * self.size  # gradients are averaged
+        bill = bill or [((nothing := view.logits[:0].sum()), torch.ones_like(nothing))]
+        return [(values, counts * self.size) for values, counts in bill]  # gradients are averaged
 
 
 class Replicated(Group):

@@ -9,7 +9,9 @@ transforms, each tensor moves by its trainables' factor, and every knob may be a
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import itertools
 import math
 import time
@@ -22,12 +24,12 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from regraft.core.errors import Clash, Diverged, Interrupted, RegraftError
 from regraft.core.parts import (
     Branches,
     Context,
-    Follows,
     Grads,
     Leaves,
     Loss,
@@ -44,14 +46,15 @@ from regraft.core.parts import (
     Wants,
     Weights,
 )
-from regraft.core.plan import Feed, Knob, Plan
+from regraft.core.plan import Knob, Plan
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
 from regraft.engine.bits import own_dice, random_state, set_random_state
 from regraft.engine.evaluate import mean_nll
+from regraft.engine.feeds import Drawn, Feeds
 from regraft.engine.interrupt import Stop
 from regraft.engine.means import Means
-from regraft.engine.processes import Layout, Processes, clipped
+from regraft.engine.processes import Bill, Layout, Processes, clipped
 from regraft.engine.training import Training, make_optimizer
 from regraft.models.base import not_finite
 from regraft.numerics.knobs import begun, worth
@@ -209,7 +212,6 @@ class _Term:
     means: Means = field(default_factory=Means)
 
 
-Drawn: TypeAlias = Sequence[tuple[str, Rows]]
 Heard: TypeAlias = dict[tuple[str, str], list[Tensor]]
 
 
@@ -240,12 +242,13 @@ class _Run:
         self.step = self.tokens = 0
         self.curve: list[dict[str, float]] = []
         self.seen: dict[str, Tensor] = {}
+        self.unmarked: dict[str, list[Tensor]] = {}
         self.trunk: dict[str, Any] | None = None
-        self.carry: dict[str, float] = {}
-        self.drawn: list[tuple[str, Rows]] = []
+        self.drawn: Drawn = []
         self.parts: dict[Any, tuple[str, Any]] = {}
         self.observers: list[Observes] = []
-        self.wanted: list[str] = []
+        self.losses_wanted = False
+        self.outputs_wanted: list[str] = []
         self.precision: AbstractContextManager[Any] = nullcontext()
         if training.precision == "bfloat16":
             self.precision = torch.autocast(model.device.type, torch.bfloat16)
@@ -267,14 +270,7 @@ class _Run:
             t.install(model)
             self.trainables.append(t)
         self._choose_moving()
-        self.samplers = {f.name: self.begin(f.sampler) for f in plan.feeds}
-        self.followers = {name for name, sampler in self.samplers.items() if isinstance(sampler, Follows)}
-        knobs = {f.name: f.share if f.beside is None else f.beside for f in plan.feeds}
-        self.shares = {name: None if knob is None else self._knob(knob) for name, knob in knobs.items()}
-        within = [self.shares[f.name] for f in plan.feeds if f.beside is None]
-        fixed = [share for share in within if isinstance(share, float)]
-        if len(fixed) == len(within) and sum(fixed) < 1 - 1e-9:
-            raise RegraftError(f"the feeds' shares add up to {sum(fixed):g} and no feed takes the rest")
+        self.feeds = Feeds(plan.feeds, self.begin)
         present = [w for w in plan.losses if w.weight != 0]
         self.terms = [_Term(self.begin(w.part), w.on, self._knob(w.weight), self._label(w.part)) for w in present]
         self.penalties = [(self.begin(w.part), self._knob(w.weight)) for w in plan.penalties if w.weight != 0]
@@ -283,10 +279,12 @@ class _Run:
         self.lr: ScheduleRun | None = None if plan.lr is None else self.begin(plan.lr)
         self.master = self.lr.master_step(training.steps) if isinstance(self.lr, Branches) else -1
         self.observers = [run for _, run in self.parts.values() if isinstance(run, Observes)]
-        self.wanted = sorted({n for run in self.observers if isinstance(run, Wants) for n in run.wants})
+        wanted = {name for run in self.observers if isinstance(run, Wants) for name in run.wants}
+        self.losses_wanted, self.outputs_wanted = "losses" in wanted, sorted(wanted - {"losses"})
         if processes.size > 1:
             self._spread(processes)
         self.optimizer = make_optimizer(training, self.moving, self.factors)
+        self.make_step = inspect.unwrap(type(self.optimizer).step)  # without what torch wraps it in to be profiled
         if training.compile:
             model.runner = torch.compile(model.runner)
         model.module.train()
@@ -351,7 +349,7 @@ class _Run:
         """One optimizer step."""
         if self.step == self.master:
             self.trunk = self._branch()
-        self.drawn = self._draw()
+        self.drawn = self.feeds.draw(self.training.batch, self.progress())
         if not self.drawn:
             sources = {f.name: str(f.sampler) for f in self.plan.feeds}
             raise RegraftError(f"no rows are left at step {self.step} of {self.training.steps}: {sources}")
@@ -373,7 +371,7 @@ class _Run:
         if landing or self.entries:
             self._land(landing)
         else:
-            self.optimizer.step()
+            self._step()
         rows = sum(r.count for _, r in self.drawn)
         tokens = sum(self.model.cost(r) for _, r in self.drawn)
         self.tokens += tokens
@@ -381,52 +379,13 @@ class _Run:
             meter.add(rows=rows, tokens=tokens, updates=1)
         for name, drawn in self.drawn:
             if "row" in drawn:
-                self._mark(name, drawn["row"])
+                self.unmarked.setdefault(name, []).append(drawn["row"])
+        if self.step % 100 == 0:
+            self.mark()
         for outcome in outcomes:
             for observer in self.observers:
                 observer.observe(outcome)
         self.step += 1
-
-    def _draw(self) -> list[tuple[str, Rows]]:
-        """The step's rows by feed. Shares are exact over time: what rounding keeps back is drawn in a later step.
-
-        What a feed with a share cannot give, the feeds without one do; if every feed has a share, what rounding leaves
-        of the batch goes to those that were kept back most. What a feed beside the batch cannot give, nobody does.
-        """
-        batch, feeds = self.training.batch, self.plan.feeds
-        if len(feeds) == 1 and self.shares[feeds[0].name] is None:
-            return _some([(feeds[0], self.samplers[feeds[0].name].draw(batch))])
-        for f in feeds:
-            if f.solo and (rows := self.samplers[f.name].draw(batch)).count:
-                return [(f.name, rows)]
-        wanted = {
-            f.name: self.carry.get(f.name, 0.0) + batch * self._value(knob)
-            for f in feeds
-            if not f.solo and (knob := self.shares[f.name]) is not None
-        }
-        beside = [f.name for f in feeds if f.beside is not None and f.name in wanted]
-        within = {name: rows for name, rows in wanted.items() if name not in beside}
-        free = [f.name for f in feeds if not f.solo and f.name not in wanted]
-        counts: dict[str, int] = {}
-        for name, rows in within.items():
-            counts[name] = min(max(int(rows + 1e-9), 0), batch - sum(counts.values()))
-        if not free:
-            rest = batch - sum(counts.values())
-            for name in sorted(within, key=lambda n: counts[n] - within[n])[:rest]:
-                counts[name] += 1
-        counts |= {name: int(wanted[name] + 1e-9) for name in beside}
-        self.carry = {name: rows - counts[name] for name, rows in wanted.items()}
-        drawn = {name: self.samplers[name].draw(counts[name]) for name in within if counts[name]}
-        left = batch - sum(rows.count for rows in drawn.values())
-        for i, name in enumerate(free):
-            drawn[name] = self.samplers[name].draw(left * (i + 1) // len(free) - left * i // len(free))
-        for name in beside:
-            if not counts[name]:
-                continue
-            if name in self.followers:
-                self.samplers[name].follow(drawn)
-            drawn[name] = self.samplers[name].draw(counts[name])
-        return _some([(f, drawn[f.name]) for f in feeds if f.name in drawn])
 
     def _backward(self, listen: bool = True) -> list[Outcome]:
         """Fills the gradients with those of the whole step: every loss on the feeds it reads, every penalty once."""
@@ -451,32 +410,31 @@ class _Run:
         heard: Heard = {}
         while views and terms:
             whole, layout = views.popleft()  # a micro-batch is let go before the next one is read
-            bill: Tensor | None = None
+            bill: Bill = []
             with self.precision if alone else self.processes.reading(self.precision, last=not views):
                 for (term, strength, each), total in zip(terms, totals, strict=True):
                     for view, spans in each.popleft():
                         values, weight = _row_loss(term.run, view), _row_weight(term.run, view)
-                        pooled = _pool(values, weight, total)
-                        share = pooled if strength == 1.0 else strength * pooled
-                        bill = share if bill is None else bill + share
+                        if values.requires_grad:
+                            bill.append((values, _counts(values, weight, total, strength)))
                         if listen:
                             term.means.add(values, weight, spans)
-                        for feed, a, b in spans if self.observers and listen else ():
+                        for feed, a, b in spans if listen and self.losses_wanted else ():
                             heard.setdefault((feed, term.name), []).append(values.detach()[a:b])
-                for name in self.wanted if listen else ():
+                for name in self.outputs_wanted if listen else ():
                     if (output := getattr(whole.out, name)) is None:
                         raise RegraftError(f"a part wants the model's {name}, which it does not give")
                     for feed, a, b in layout:
                         heard.setdefault((feed, f"output/{name}"), []).append(output.detach()[a:b])
                 if not alone:
                     bill = self.processes.bill(bill, whole)
-            if bill is not None and bill.requires_grad:
-                bill.backward()
+            if bill:
+                torch.autograd.backward([values for values, _ in bill], [counts for _, counts in bill])
         return heard
 
     def _views(self, drawn: Drawn) -> Iterator[tuple[View, Layout]]:
         """The step's forward passes, this process's part of them, cut into micro-batches."""
-        device = self.model.device
+        device = next(iter(self.moving.values())).device
         for whole, layout in _tables(drawn):
             rows, mine = self.processes.share(whole, layout)
             size = self.training.micro_batch or rows.count
@@ -487,18 +445,22 @@ class _Run:
     def _outcomes(self, heard: Heard, terms: Sequence[_Term]) -> list[Outcome]:
         found = []
         for feed, rows in self.drawn:
-            reading = [t.name for t in terms if not t.on or feed in t.on]
+            reading = [t.name for t in terms if not t.on or feed in t.on] if self.losses_wanted else []
             losses = {name: self.processes.gather(heard.get((feed, name), ())) for name in reading}
-            wanted = self.wanted if terms else []
+            wanted = self.outputs_wanted if terms else []
             outputs = {n: self.processes.gather(heard.get((feed, f"output/{n}"), ())) for n in wanted}
             found.append(Outcome(feed, rows, losses, self.progress(), outputs))
         return found
+
+    def _step(self) -> None:
+        with torch.no_grad():
+            self.make_step(self.optimizer)
 
     @torch.no_grad()
     def _land(self, landing: Sequence[Projects]) -> None:
         """The optimizer's step, and where it may land."""
         before = {n: self.moving[n].detach().clone() for n in (self.moving if landing else self.entries)}
-        self.optimizer.step()
+        self._step()
         for name, old in before.items():
             tensor = self.moving[name]
             old, new = self.processes.full(old), self.processes.full(tensor.detach())
@@ -508,15 +470,15 @@ class _Run:
                 new = torch.where(self.entries[name] != 0, old + self.entries[name] * (new - old), old)
             tensor.copy_(self.processes.piece(new, tensor))
 
-    def _mark(self, name: str, rows: Tensor) -> None:
-        seen = self.seen.get(name)
-        size = max(int(rows.max()) + 1, 0 if seen is None else len(seen))
-        if seen is None or len(seen) < size:
-            grown = torch.zeros(max(size, 2 * (0 if seen is None else len(seen))), dtype=torch.bool)
-            if seen is not None:
-                grown[: len(seen)] = seen
-            seen = self.seen[name] = grown
-        seen[rows] = True
+    def mark(self) -> None:
+        """Counts the rows that were drawn since it was last called as seen."""
+        for name, drawn in self.unmarked.items():
+            rows = torch.cat(drawn)
+            seen = self.seen.get(name, torch.zeros(0, dtype=torch.bool))
+            if (size := int(rows.max()) + 1) > len(seen):
+                seen = self.seen[name] = F.pad(seen, (0, size - len(seen)))
+            seen[rows] = True
+        self.unmarked.clear()
 
     # --- what parts may ask for
 
@@ -542,12 +504,13 @@ class _Run:
     # --- state
 
     def state_dict(self) -> dict[str, Any]:
+        self.mark()
         return {
             "progress": [self.step, self.tokens],
             "model": self.processes.state(self.model),
             "optimizer": self.processes.gathered(self.optimizer.state_dict()),
             "parts": {name: run.state_dict() for name, run in self.parts.values() if isinstance(run, Stateful)},
-            "carry": self.carry,
+            "carry": self.feeds.carry,
             "curve": self.curve,
             "seen": self.seen,
             "trunk": self.trunk,
@@ -567,7 +530,8 @@ class _Run:
         for name, run in self.parts.values():
             if isinstance(run, Stateful):
                 run.load_state_dict(saved["parts"][name])
-        self.carry, self.curve, self.seen, self.trunk = saved["carry"], saved["curve"], saved["seen"], saved["trunk"]
+        self.feeds.carry = saved["carry"]
+        self.curve, self.seen, self.trunk = saved["curve"], saved["seen"], saved["trunk"]
         self._take_own(saved["own"])
 
     def _take_own(self, own: Sequence[Mapping[str, Any]]) -> None:
@@ -622,6 +586,7 @@ class _Run:
                 }
 
     def finish(self) -> Fitted:
+        self.mark()
         if self.step == self.master:
             self.trunk = self._branch()
         self.processes.restore(self.model)
@@ -719,10 +684,6 @@ class _Watch:
             self.on_record(record)
 
 
-def _some(drawn: list[tuple[Feed, Rows]]) -> list[tuple[str, Rows]]:
-    return [(f.name, rows) for f, rows in drawn if rows.count]
-
-
 def _tables(drawn: Drawn) -> list[tuple[Rows, Layout]]:
     """The step's rows, feeds of one schema joined so that one forward pass reads them together."""
     if len(drawn) == 1:
@@ -775,14 +736,17 @@ def _total(run: LossRun, reads: Sequence[Sequence[tuple[View, Any]]]) -> Tensor 
     return total
 
 
-def _pool(values: Tensor, weight: Tensor | None, total: Tensor | float) -> Tensor:
-    """This view's part of the pooled mean."""
-    if weight is None:
-        alone = not isinstance(total, Tensor) and total == len(values)
-        return values.mean() if alone else values.sum() / total
-    return (values * weight).sum() / (
-        total.clamp(min=torch.finfo(torch.float32).tiny) if isinstance(total, Tensor) else total
-    )
+def _counts(values: Tensor, weight: Tensor | None, total: Tensor | float, strength: float) -> Tensor:
+    """How much each row's value counts in the objective of the step, [rows]."""
+    if not isinstance(total, Tensor):
+        return _filled(values.shape, strength / total, values.dtype, values.device)
+    each = torch.ones_like(values) if weight is None else weight.to(values.dtype)
+    return strength * each / total.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+@functools.lru_cache(maxsize=8)
+def _filled(shape: torch.Size, each: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.full(shape, each, dtype=dtype, device=device)
 
 
 def _clone(tree: Any) -> Any:

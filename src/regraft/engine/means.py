@@ -9,60 +9,63 @@ import torch
 from torch import Tensor
 
 from regraft.core.parts import Stateful
-from regraft.engine.processes import Layout, Processes
+from regraft.engine.processes import Layout, Processes, Sums
+
+_KEPT = 100
 
 
 class Means(Stateful):
     """Weighted sums of a loss since the last record, in all and by feed.
 
-    While the batch is laid out alike, one addition of the rows' values per step is all it costs; rows are told apart
-    by feed when the layout changes or a record is made.
+    A step keeps its rows' values and does nothing else; they are summed up when a record is made, when the batch is
+    laid out in another way, and after 100 steps.
     """
 
-    state = ("sums", "layout", "values", "weights", "steps")
+    state = ("sums", "layout", "values", "weights")
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Sums] = {}
         self.layout: Layout = []
-        self.values: Tensor | None = None
-        self.weights: Tensor | None = None
-        self.steps = 0
+        self.values: list[Tensor] = []
+        self.weights: list[Tensor] = []
 
     def add(self, values: Tensor, weight: Tensor | None, layout: Layout) -> None:
-        weighted = values.detach() if weight is None else values.detach() * weight
-        if self.values is None or layout != self.layout or (weight is None) != (self.weights is None):
-            self.sums = self._all()
-            self.layout, self.values, self.weights, self.steps = layout, weighted, weight, 1
-            return
-        self.values = self.values + weighted
-        self.weights = None if weight is None or self.weights is None else self.weights + weight
-        self.steps += 1
+        alike = layout == self.layout and (weight is None) != bool(self.weights)
+        if self.values and (not alike or len(self.values) == _KEPT):
+            self.sums, self.values, self.weights = self._all(), [], []
+        self.layout = layout
+        self.values.append(values.detach())
+        if weight is not None:
+            self.weights.append(weight)
 
-    def _all(self) -> dict[str, Tensor]:
-        if self.values is None:
+    def _all(self) -> dict[str, Sums]:
+        if not self.values:
             return self.sums
+        values, weights = torch.stack(self.values), torch.stack(self.weights) if self.weights else None
+        weighted = values if weights is None else values.double() * weights
         sums = dict(self.sums)
         for feed, start, stop in self.layout:
-            value, weights = self.values[start:stop].double().sum(), self.weights
-            count = value.new_tensor(float((stop - start) * self.steps))
-            each = count if weights is None else weights[start:stop].double().sum()
-            sums[feed] = sums.get(feed, 0) + torch.stack([value, each])
+            value, weight = sums.get(feed, (0.0, 0.0))
+            mine = slice(None), slice(start, stop)
+            count = len(values) * (stop - start) if weights is None else weights[mine].sum(dtype=torch.float64)
+            sums[feed] = value + weighted[mine].sum(dtype=torch.float64), weight + count
         return sums
 
     def means(self, processes: Processes, feeds: Sequence[str]) -> dict[str, float]:
         """Mean by feed, and under the empty name over all feeds."""
-        found = {feed: total.tolist() for feed, total in processes.pooled(self._all(), feeds).items()}
+        found = {f: (float(v), float(w)) for f, (v, w) in processes.pooled(self._all(), feeds).items()}
         if found:
-            found[""] = [sum(v for v, _ in found.values()), sum(w for _, w in found.values())]
+            found[""] = sum(v for v, _ in found.values()), sum(w for _, w in found.values())
         return {feed: value / weight if weight else 0.0 for feed, (value, weight) in found.items()}
 
     def clear(self) -> None:
-        self.sums, self.values, self.weights = {}, None, None
+        self.sums, self.values, self.weights = {}, [], []
 
     def merge(self, states: Iterable[Mapping[str, Any]]) -> None:
         """Takes on what other processes summed up."""
         for state in states:
             other = Means()
             other.load_state_dict(state)
-            for feed, value in other._all().items():
-                self.sums[feed] = self.sums.get(feed, 0) + value
+            for feed, (value, weight) in other._all().items():
+                mine = self.sums.get(feed, (0.0, 0.0))
+                self.sums[feed] = mine[0] + value, mine[1] + weight

@@ -16,6 +16,12 @@ from regraft.engine.training import Training
 Layout: TypeAlias = list[tuple[str, int, int]]
 """Where each feed's rows lie in a table: name, first, one past the last."""
 
+Sums: TypeAlias = tuple[Tensor | float, Tensor | float]
+"""Of values times their weights, and of the weights."""
+
+Bill: TypeAlias = list[tuple[Tensor, Tensor]]
+"""What a backward pass starts from: values of rows, and how much each of them counts, [rows]."""
+
 
 def clipped(layout: Layout, start: int, stop: int) -> Layout:
     """The layout of the rows in [start, stop), counted from `start`."""
@@ -51,7 +57,7 @@ class Processes:
         """All rows of the whole batch, in its order, of which `values` are those read here, [rows] or [rows, ...]."""
         return torch.cat(list(values))
 
-    def pooled(self, sums: Mapping[str, Tensor], feeds: Sequence[str]) -> Mapping[str, Tensor]:
+    def pooled(self, sums: Mapping[str, Sums], feeds: Sequence[str]) -> Mapping[str, Sums]:
         """Sums by feed over the processes; `feeds` are all names there can be."""
         return sums
 
@@ -87,7 +93,7 @@ class Processes:
         """Around a forward pass that is not learnt from."""
         return nullcontext()
 
-    def bill(self, bill: Tensor | None, view: View) -> Tensor | None:
+    def bill(self, bill: Bill, view: View) -> Bill:
         """What this process's backward pass starts from, so that gradients are those of the sum over all processes."""
         return bill
 

@@ -93,7 +93,7 @@ def make_optimizer(
     training: Training, moving: Mapping[str, Tensor], factors: Mapping[str, float]
 ) -> torch.optim.Optimizer:
     """The optimizer over the tensors that may move, each at its factor of the learning rate."""
-    cls = optimizer_class(training.optimizer, training.knobs)
+    cls: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, training.optimizer)
     knobs = dict(training.knobs)
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, tensor in moving.items():

@@ -50,16 +50,14 @@ class reservoir:
         return _Reservoir(self, left["columns"], left["seen"], ctx.rng)
 
 
-_NONE = torch.empty(0, dtype=torch.long)
-
-
 class _Reservoir(Stateful):
     state = ("columns", "seen", "own", "dice")
 
     def __init__(self, part: reservoir, columns: Mapping[str, Tensor], seen: int, dice: torch.Generator) -> None:
         self.part, self.wants, self.dice = part, part.keep, dice
         self.columns, self.seen = {name: column[: part.size].clone() for name, column in columns.items()}, seen
-        self.own = torch.full((self.count,), -1)  # which row of this update lies in each place, [count]
+        self.own = [-1] * self.count  # which row of this update lies in each place
+        self.place: dict[int, int] = {}  # and where each of them lies
 
     @property
     def count(self) -> int:
@@ -71,57 +69,55 @@ class _Reservoir(Stateful):
     def observe(self, outcome: Outcome) -> None:
         if outcome.feed != self.part.source:
             return
-        rows = {n: c for n, c in outcome.rows.items() if n != "row" and isinstance(c, Tensor)}
-        rows |= {name: outcome.outputs[name] for name in self.part.keep}
-        if foreign := outcome.rows.keys() - rows.keys() - {"row"}:
+        rows = outcome.rows
+        if foreign := [name for name, column in rows.items() if not isinstance(column, Tensor)]:
             raise RegraftError(f"reservoir: column {min(foreign)!r} is not a tensor, so it cannot be kept")
-        names = outcome.rows["row"] if "row" in outcome.rows else torch.full((outcome.rows.count,), -2)
-        chosen, places = self._places(names)
-        if not len(chosen):
+        kept = self._kept(rows)
+        if not kept:
             return
-        for name, column in rows.items():
-            new = column[chosen].cpu()
+        places, chosen = torch.tensor(list(kept)), torch.tensor(list(kept.values()))
+        columns = {name: rows[name] for name in rows if name != "row"}
+        for name, column in (columns | {name: outcome.outputs[name] for name in self.part.keep}).items():
+            new = column.index_select(0, chosen.to(column.device)).cpu()
             held = self.columns.get(name, new[:0])
             if len(held) < len(self.own):
                 held = torch.cat([held, new.new_zeros(len(self.own) - len(held), *new.shape[1:])])
             self.columns[name] = held.index_copy(0, places, new)
 
-    def _places(self, names: Tensor) -> tuple[Tensor, Tensor]:
-        """Which rows of the batch are kept, and where, both [kept].
+    def _kept(self, rows: Rows) -> dict[int, int]:
+        """Which rows of the batch are kept: their numbers in it, by the places that they have from now on.
 
         A row that lies there already keeps its place, and gives the one that it came to to a row that does not.
         """
-        size, filled, own, rows = self.part.size, len(self.own), self.own.numpy(), names.numpy()
-        number = self.seen + np.arange(len(rows))
-        self.seen += len(rows)
-        dice = torch.rand(len(rows), generator=self.dice, dtype=torch.float64).numpy()
-        places = (dice * (number + 1)).astype(np.int64)
-        if filled == size and not (places < size).any():
-            return _NONE, _NONE
-        last = np.ones(len(rows), dtype=bool)
-        if len(set(rows.tolist())) < len(rows) and rows.min() >= 0:
-            # Of a row that comes several times in one batch one counts: the last that found a place, or else the last.
-            rank = np.arange(len(rows)) + len(rows) * (places < size)
-            last = ~((rows[:, None] == rows) & (rank[:, None] < rank)).any(1)
-        kept = (places < size) & last
-        same = (rows[:, None] == own) & (rows[:, None] >= 0)
-        known = same.any(1)
-        fresh = np.flatnonzero(~known & last)[: size - filled]
-        if known.any():
-            given = places[known & kept]
-            places[known] = same.argmax(1)[known]
-            heirs = np.setdiff1d(np.flatnonzero(~known & ~kept & last), fresh)[: len(given)]
-            places[heirs], kept[heirs] = given[: len(heirs)], True
-        places[fresh], kept[fresh] = filled + np.arange(len(fresh)), True
-        at = np.full(size, -1)
-        at[places[kept]] = np.flatnonzero(kept)  # a place that is drawn twice has the later row
-        chosen = np.sort(at[at >= 0])
-        places = places[chosen]
-        if len(fresh):
-            own = np.concatenate([own, np.full(len(fresh), -1)])
-        own[places] = rows[chosen]
-        self.own = torch.from_numpy(own)
-        return torch.from_numpy(chosen), torch.from_numpy(places)
+        free, first = self.part.size - len(self.own), self.seen + 1
+        self.seen += rows.count
+        dice = torch.rand(rows.count, generator=self.dice, dtype=torch.float64).numpy()
+        drawn = dice * np.arange(first, first + rows.count)
+        found = np.flatnonzero(drawn < self.part.size).tolist()
+        if not found and not free:
+            return {}
+        names = rows["row"].tolist() if "row" in rows else [-1 - i for i in range(rows.count)]  # none is another
+        # Of a row that comes several times in one batch one counts: the last that found a place, or else the last.
+        counts = dict(zip(names, range(rows.count), strict=True)) | {names[i]: i for i in found}
+        came = {i: int(drawn[i]) for i in found if counts[names[i]] == i}
+        given = [place for i, place in came.items() if names[i] in self.place]
+        came |= {i: self.place[names[i]] for i in came if names[i] in self.place}
+        if free or given:
+            strange = sorted(i for name, i in counts.items() if name not in self.place)
+            came |= {i: len(self.own) + n for n, i in enumerate(strange[:free])}
+            came |= zip((i for i in strange[free:] if i not in came), given, strict=False)
+            self.own += [-1] * len(strange[:free])
+        kept = {place: i for i, place in sorted(came.items())}  # a place that is drawn twice has the later row
+        for place, i in kept.items():
+            self.place.pop(self.own[place], None)
+            self.own[place] = names[i]
+            if names[i] >= 0:
+                self.place[names[i]] = place
+        return kept
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        super().load_state_dict(saved)
+        self.place = {row: place for place, row in enumerate(self.own) if row >= 0}
 
     def leave(self) -> Mapping[str, Any]:
         return {"reservoir": {"columns": self.columns, "seen": self.seen}}
