@@ -344,6 +344,7 @@ def test_scenarios_are_data() -> None:
     assert whole.classes == CLASSES
     assert [t.asked for t in whole.tasks] == [None] * 3
     told = split_classes(train, test, [[5, 0], [1]], told=True)
+    assert [task.name for task in split_classes(train, test, 3, labels="abcdef").tasks] == ["a+b", "c+d", "e+f"]
     assert [t.name for t in told.tasks] == ["0+5", "1"]
     assert told.tasks[0].asked is not None
     shuffled_classes = split_classes(train, test, 3, order=1)
@@ -365,8 +366,12 @@ def test_scenarios_that_cannot_be() -> None:
     train, test = table(60), table(24, 1)
     with pytest.raises(RegraftError, match="6 classes cannot be dealt out to 4 tasks evenly"):
         split_classes(train, test, 4)
-    with pytest.raises(RegraftError, match="a class is in two tasks"):
+    with pytest.raises(RegraftError, match="class 1 is in two tasks"):
         split_classes(train, test, [[0, 1], [1]])
+    with pytest.raises(RegraftError, match="class 0 has no row to learn"):
+        split_classes(train.where(train["y"] > 0), test, [[0], [1]])
+    with pytest.raises(RegraftError, match="class f has no row to learn"):
+        split_classes(train.where(train["y"] < 5), test, [[0], [5]], labels="abcdef")
     with pytest.raises(RegraftError, match="class 9 has no row to learn"):
         split_classes(train, test, [[0], [9]])
     with pytest.raises(RegraftError, match="the share is 1"):

@@ -115,6 +115,7 @@ def split_classes(
     order: int | None = None,
     told: bool = False,
     name: str = "classes",
+    labels: Sequence[str] = (),
 ) -> Scenario:
     """Each task teaches classes of its own.
 
@@ -122,10 +123,15 @@ def split_classes(
         tasks: how many, of equally many classes each; or the classes of each.
         order: a seed that shuffles the classes before they are dealt out; None: ascending.
         told: whether a test says which task it is of (task-incremental).
+        labels: what the classes are called, by number; none: their numbers.
 
     Raises:
         RegraftError: classes cannot be dealt out evenly, one is in two tasks, or one has no rows.
     """
+
+    def called(number: int) -> str:
+        return labels[number] if labels else str(number)
+
     if isinstance(tasks, int):
         classes = train["y"].unique()
         if tasks < 1 or len(classes) % tasks:
@@ -138,15 +144,15 @@ def split_classes(
     if not dealt:
         raise RegraftError("the stream has no task")
     every = [c for group in dealt for c in group]
-    if len(set(every)) < len(every):
-        raise RegraftError(f"a class is in two tasks: {dealt}")
-    if lacking := next((c for c in every if not bool((train["y"] == c).any())), None):
-        raise RegraftError(f"class {lacking} has no row to learn")
+    if (twice := next((c for i, c in enumerate(every) if c in every[:i]), None)) is not None:
+        raise RegraftError(f"class {called(twice)} is in two tasks")
+    if (lacking := next((c for c in every if not bool((train["y"] == c).any())), None)) is not None:
+        raise RegraftError(f"class {called(lacking)} has no row to learn")
     found = []
     for i, group in enumerate(dealt):
         its = torch.tensor(sorted(group))
         learned, asked = (rows.where(torch.isin(rows["y"], its)) for rows in (train, test))
-        found.append(Task.of("+".join(map(str, its.tolist())), learned, asked, *((its, i) if told else ())))
+        found.append(Task.of("+".join(map(called, its.tolist())), learned, asked, *((its, i) if told else ())))
     return Scenario(name, tuple(found))
 
 

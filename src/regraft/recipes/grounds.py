@@ -11,7 +11,6 @@ grounds:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -231,9 +230,6 @@ def _stream(home: Path, said: StreamFile, network: NetworkFile, seed: int, where
         return _dealt(said, train, test, seed)
     except RegraftError as error:
         what = f"{error.where}: {error.what}" if error.where else error.what
-        if said.by is None and (task := re.match(r"task '([\d+]+)", what)):
-            labels = "+".join(train.classes[int(number)] for number in task[1].split("+"))
-            what = f"task '{labels}{what[task.end() :]}"
         raise RegraftError(what, where=where, do=error.do) from None
 
 
@@ -253,13 +249,13 @@ def _dealt(said: StreamFile, train: Labelled, test: Labelled | None, seed: int) 
         ]
         tasks = _by_values(learned, asked, groups[0], groups[1], said.told)
     elif isinstance(said.tasks, int):
-        tasks = split_classes(learned, asked, said.tasks, order=seed, told=said.told)
+        tasks = split_classes(learned, asked, said.tasks, order=seed, told=said.told, labels=train.classes)
     else:
         numbers = {name: i for i, name in enumerate(train.classes)}
         if unknown := next((c for group in said.tasks or () for c in group if c not in numbers), None):
             raise RegraftError(f"no row of {said.train} has the label {unknown!r}; there are {list(numbers)[:8]}")
         dealt = [[numbers[c] for c in group] for group in said.tasks or ()]
-        tasks = split_classes(learned, asked, dealt, told=said.told)
+        tasks = split_classes(learned, asked, dealt, told=said.told, labels=train.classes)
     tasks = few_shot(tasks, said.shots, seed=seed) if said.shots is not None else tasks
     tasks = blurred(tasks, said.blur, seed=seed) if said.blur else tasks
     tasks = recurring(tasks, said.times) if said.times > 1 else tasks
