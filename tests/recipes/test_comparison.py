@@ -14,7 +14,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
 from regraft.data.scenario import Scenario, split_classes
 from regraft.engine.training import Training
-from regraft.evidence.compared import Cells, Found, Setting, read, remark
+from regraft.evidence.compared import Cells, Found, Setting, optimism, read, remark
 from regraft.evidence.running import Notes
 from regraft.models.classifier import Classifier
 from regraft.recipes import comparison
@@ -85,6 +85,24 @@ def test_the_judged_stream_is_not_touched_while_tuning() -> None:
 
     compare(places, ["er"], stops, seeds=(0,), configurations=2)
     assert touched
+
+
+def test_in_hindsight_no_method_looks_worse() -> None:
+    places, seen = {"a": ground()}, list[Trial]()
+    run = running(places, seen)
+    found = compare(places, ["er", "online_ewc"], run, seeds=(0, 1, 2), configurations=3, hindsight=True)
+    assert all(len({t.setting for t in seen if t.judged and t.method == name}) == 3 for name in ("naive", "er"))
+    rows = found.rows["a"]
+    assert all(row.hindsight is not None and row.hindsight >= row.mean("average")[0] for row in rows)
+    assert read(found.to_json()) == found
+    apart = {row.method: 100 * ((row.hindsight or 0.0) - row.mean("average")[0]) for row in rows}
+    said = optimism(rows)
+    assert all(f"{name} {gap:.1f}" in said for name, gap in apart.items())
+    assert "Of 3 pairs of methods" in said
+    assert said in markdown(found)
+    assert said in page(found)
+    honest = compare(places, ["er"], run, seeds=(0, 1, 2), configurations=3)
+    assert optimism(honest.rows["a"]) == ""
 
 
 def test_what_cannot_act_is_said_and_comes_last() -> None:

@@ -340,12 +340,15 @@ def bench_continual(
     out: Annotated[Path, typer.Option(help="Where the results are written; a stopped run goes on there.")] = Path(
         "bench-continual"
     ),
+    hindsight: Annotated[
+        bool, typer.Option(help="Judge every setting: how much better had they been chosen on the judged streams?")
+    ] = False,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
 ) -> None:
     """Methods for streams of tasks: tuned on one stream, judged on another; a table and a figure."""
     from regraft.cli.bench import continual
 
-    continual(methods or [], ground or [], recipe, seeds, settings, jobs, out, json)
+    continual(methods or [], ground or [], recipe, seeds, settings, jobs, out, json, hindsight)
 
 
 @claims.command("run")

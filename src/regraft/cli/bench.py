@@ -30,6 +30,7 @@ def continual(
     jobs: int,
     folder: Path,
     as_json: bool,
+    hindsight: bool,
 ) -> None:
     """Tunes and judges, shows a table a ground, and writes `results.json`, `table.md` and `index.html` in `folder`."""
     from regraft.evidence.running import Notes
@@ -55,7 +56,7 @@ def continual(
     notes = Notes(folder / "trials.jsonl")
     trials = Trials(find, notes, _state(recipe), jobs, _Progress())
     try:
-        found = compare(places, chosen, trials, seeds=range(seeds), configurations=settings)
+        found = compare(places, chosen, trials, seeds=range(seeds), configurations=settings, hindsight=hindsight)
     except KeyboardInterrupt:
         kept = f"stopped; {len(notes.read())} runs are kept"
         raise Interrupted(kept, where=folder, do="The same command goes on with them") from None
@@ -126,7 +127,7 @@ class _Progress:
 
 
 def _show(found: Comparison) -> None:
-    from regraft.evidence.compared import Cells, heads, remark, verdict
+    from regraft.evidence.compared import Cells, heads, optimism, remark, verdict
     from regraft.report.methods import said as how
 
     out.print(how(found), style="dim")
@@ -138,7 +139,7 @@ def _show(found: Comparison) -> None:
             if not row.refused:
                 table.add_row(*Cells.of(row))
         out.print(table)
-        if said := verdict(found.rows[ground]):
+        for said in filter(None, (verdict(found.rows[ground]), optimism(found.rows[ground]))):
             out.print(f"\n{said}", soft_wrap=True)
         for row in found.rows[ground]:
             if said := remark(row):

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from regraft.evidence.cards import cards
-from regraft.evidence.compared import LEAST_SEEDS, Cells, Comparison, heads, remark, verdict
+from regraft.evidence.compared import LEAST_SEEDS, Cells, Comparison, heads, optimism, remark, verdict
 from regraft.report.draw import STYLE, Axis
 from regraft.report.scatter import Point, scatter
 
@@ -70,7 +70,7 @@ def markdown(found: Comparison, *, figure: str = "") -> str:
         blocks += [f"## {ground}", f"{says}."]
         blocks += [figure.format(ground)] if figure else []
         blocks += ["\n".join(lines)]
-        blocks += [apart] if (apart := verdict(rows)) else []
+        blocks += filter(None, (verdict(rows), optimism(rows)))
         blocks += [f"`{row.method}` {note}." for row in rows if (note := remark(row))]
     return "\n\n".join(blocks) + "\n"
 
@@ -119,6 +119,7 @@ def page(found: Comparison) -> str:
         remark=remark,
         heads=heads,
         verdict=verdict,
+        optimism=optimism,
         pictures={ground: Markup(picture(found, ground)) for ground in found.grounds},
         style=style,
         families=FAMILIES,
