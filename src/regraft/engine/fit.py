@@ -403,31 +403,39 @@ class _Run:
         """Fills the gradients with those of the losses; each row's values by feed and loss, if anybody observes."""
         for p in self.moving.values():
             p.grad = None
-        views = deque(self._views(drawn))
-        terms = [(t, s, deque(_reads(t, *v) for v in views)) for t, s in losses]
-        totals = self.processes.totals([_total(t.run, each) for t, _, each in terms])
+        passes = deque[tuple[View, Layout, list[tuple[int, View, Layout, Tensor | None]]]]()
+        weighed: list[Tensor | float] = [0.0] * len(losses)
+        for view, layout in self._views(drawn):
+            reads = []
+            for k, (term, _) in enumerate(losses):
+                for part, spans in _reads(term, view, layout):
+                    weight = _row_weight(term.run, part)
+                    weighed[k] = weighed[k] + (part.rows.count if weight is None else weight.sum())
+                    reads.append((k, part, spans, weight))
+            passes.append((view, layout, reads))
+        totals = self.processes.totals(weighed)
         alone = self.processes.size == 1
         heard: Heard = {}
-        while views and terms:
-            whole, layout = views.popleft()  # a micro-batch is let go before the next one is read
+        while passes and losses:
+            view, layout, reads = passes.popleft()  # a micro-batch is let go before the next one is read
             bill: Bill = []
-            with self.precision if alone else self.processes.reading(self.precision, last=not views):
-                for (term, strength, each), total in zip(terms, totals, strict=True):
-                    for view, spans in each.popleft():
-                        values, weight = _row_loss(term.run, view), _row_weight(term.run, view)
-                        if values.requires_grad:
-                            bill.append((values, _counts(values, weight, total, strength)))
-                        if listen:
-                            term.means.add(values, weight, spans)
-                        for feed, a, b in spans if listen and self.losses_wanted else ():
-                            heard.setdefault((feed, term.name), []).append(values.detach()[a:b])
+            with self.precision if alone else self.processes.reading(self.precision, last=not passes):
+                for k, part, spans, weight in reads:
+                    term, strength = losses[k]
+                    values = _row_loss(term.run, part)
+                    if values.requires_grad:
+                        bill.append((values, _counts(values, weight, totals[k], strength)))
+                    if listen:
+                        term.means.add(values, weight, spans)
+                    for feed, a, b in spans if listen and self.losses_wanted else ():
+                        heard.setdefault((feed, term.name), []).append(values.detach()[a:b])
                 for name in self.outputs_wanted if listen else ():
-                    if (output := getattr(whole.out, name)) is None:
+                    if (output := getattr(view.out, name)) is None:
                         raise RegraftError(f"a part wants the model's {name}, which it does not give")
                     for feed, a, b in layout:
                         heard.setdefault((feed, f"output/{name}"), []).append(output.detach()[a:b])
                 if not alone:
-                    bill = self.processes.bill(bill, whole)
+                    bill = self.processes.bill(bill, view)
             if bill:
                 torch.autograd.backward([values for values, _ in bill], [counts for _, counts in bill])
         return heard
@@ -725,15 +733,6 @@ def _row_weight(run: LossRun, view: View) -> Tensor | None:
         return weight
     own: Tensor = view.rows["weight"]
     return own if weight is None else weight * own
-
-
-def _total(run: LossRun, reads: Sequence[Sequence[tuple[View, Any]]]) -> Tensor | float:
-    """What the rows of a step weigh together, so far as this process reads them."""
-    total: Tensor | float = 0.0
-    for view, _ in itertools.chain.from_iterable(reads):
-        weight = _row_weight(run, view)
-        total = total + (view.rows.count if weight is None else weight.sum())
-    return total
 
 
 def _counts(values: Tensor, weight: Tensor | None, total: Tensor | float, strength: float) -> Tensor:
