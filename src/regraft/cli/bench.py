@@ -30,7 +30,7 @@ def continual(
     jobs: int,
     folder: Path,
     as_json: bool,
-    hindsight: bool,
+    hindsight: bool = False,
 ) -> None:
     """Tunes and judges, shows a table a ground, and writes `results.json`, `table.md` and `index.html` in `folder`."""
     from regraft.evidence.running import Notes
