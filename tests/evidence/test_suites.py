@@ -17,6 +17,7 @@ from regraft.evidence import suites
 from regraft.evidence.items import Items
 from regraft.evidence.suites import HeldOut, load_suites
 from regraft.models.causal import CausalLM
+from regraft.numerics.rollout import texts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ."
 BATCHES = [1, 3 * 24, 64 * 24]
@@ -286,8 +287,8 @@ def test_a_tie_is_not_a_right_answer():
 
 
 def continuations(lm, prompts, tokens):
-    texts = lm.generate(prompts, tokens=tokens)
-    return [(p, t) for p, t in zip(prompts, texts, strict=True) if len(t) == tokens and set(t) <= set(LETTERS)]
+    written = texts(lm, prompts, tokens=tokens)
+    return [(p, t) for p, t in zip(prompts, written, strict=True) if len(t) == tokens and set(t) <= set(LETTERS)]
 
 
 @pytest.mark.parametrize("batch", BATCHES)

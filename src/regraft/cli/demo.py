@@ -180,13 +180,14 @@ def _picture(line: Line, path: Path) -> None:
 
 
 def _samples(line: Line, names: tuple[str, str]) -> None:
+    from regraft.numerics.rollout import texts
     from regraft.recipes.update import load_model
 
     models = {name: load_model(line, line.version(name)) for name in names}
     out.print("\nWhat it writes", style="bold")
     for prompt in PROMPTS:
         for when, name in zip(("before", "after"), names, strict=True):
-            [text] = models[name].generate([prompt], tokens=24, temperature=0.7)
+            [text] = texts(models[name], [prompt], tokens=24, temperature=0.7)
             out.print(f"  {when:<7}{prompt!r} → {text[:70]!r}")
 
 

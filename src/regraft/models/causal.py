@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -136,26 +136,6 @@ class CausalLM(TorchModel):
                 f"{name} does not keep the documents of a packed block apart: its attention ignores where they begin",
                 do="Use a family that builds its mask from positions, such as Llama, Qwen, Mistral, GPT-2 or GPT-NeoX",
             )
-
-    @torch.no_grad()
-    def generate(
-        self, prompts: Sequence[str], *, tokens: int = 64, temperature: float = 0.0, seed: int = 0
-    ) -> list[str]:
-        """Continues each prompt by at most `tokens` tokens; temperature 0 is greedy."""
-        texts = []
-        self.module.eval()
-        for prompt in prompts:
-            ids = self.tokenizer(prompt, return_tensors="pt").to(self.device)
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                chosen: dict[str, Any] = (
-                    {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
-                )
-                out = self.module.generate(
-                    **ids, max_new_tokens=tokens, pad_token_id=self.tokenizer.eos_token_id, **chosen
-                )
-            texts.append(self.tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
-        return texts
 
 
 def context_from(files: Mapping[str, bytes], *, trust_remote_code: bool = False) -> int | None:
