@@ -1,0 +1,42 @@
+"""Log-probabilities of the tokens that rows hold, for losses over answers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from regraft.core.parts import View
+
+
+class Said(NamedTuple):
+    """`log_probs` of the targets, and how much each `counts`, both [rows, places]; one place where a row has one
+    target."""
+
+    log_probs: Tensor
+    counts: Tensor
+
+    @property
+    def each(self) -> Tensor:
+        """Of whole answers: the sum over what counts, [rows]."""
+        return (self.log_probs * self.counts).sum(1)
+
+
+def said(view: View, temperature: float = 1.0) -> Said:
+    """What a model says of the targets of a batch; `temperature`: what its logits are divided by."""
+    if temperature == 1:
+        nll = view.target_nll
+    else:
+        logits = (view.logits / temperature).flatten(0, -2)
+        nll = F.cross_entropy(logits, view.targets.flatten(), reduction="none").view_as(view.targets)
+    log_probs = -nll.flatten(1) if nll.dim() > 1 else -nll[:, None]
+    counts = view.out.counts
+    return Said(log_probs, torch.ones_like(log_probs) if counts is None else counts.to(log_probs).flatten(1))
+
+
+def column(view: View, name: str, like: Tensor) -> Tensor:
+    """A column of numbers for rows or for their places, as [rows, 1] or [rows, places]."""
+    values: Tensor = view.rows[name].to(like)
+    return values[:, None] if values.dim() == 1 else values.flatten(1)
