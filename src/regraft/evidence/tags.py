@@ -57,6 +57,8 @@ TAGS: Mapping[str, Mapping[str, str]] = {
     "Stages of a language model": {
         "continual pre-training": "text goes on being read",
         "continual fine-tuning": "tasks or instructions come one after the other",
+        "preference optimisation": "learns which of two answers is better",
+        "reinforcement learning": "learns from rewards for what it wrote itself",
     },
     "Training": {
         "learning rate": "sets the learning rate in time",
