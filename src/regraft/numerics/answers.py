@@ -1,0 +1,56 @@
+"""Answers after their prompts, as the blocks that a language model and the losses over answers read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import RegraftError
+from regraft.core.rows import Rows
+
+
+def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of token ids, int64 [rows, longest] with 0 after the end of each; and how long each is, int64 [rows]."""
+    lengths = torch.tensor([len(row) for row in ids], dtype=torch.long)
+    found = torch.zeros(len(ids), int(lengths.max()) if len(ids) else 0, dtype=torch.long)
+    found[torch.arange(found.shape[1]) < lengths[:, None]] = torch.tensor([i for row in ids for i in row]).long()
+    return found, lengths
+
+
+def answer_blocks(
+    prompts: tuple[Tensor, Tensor], answers: tuple[Tensor, Tensor], *, log_probs: Tensor | None = None
+) -> Rows:
+    """A block for each prompt and its answer, of which the tokens of the answer are learned.
+
+    Args:
+        prompts, answers: as `padded` gives them, row by row; no prompt is empty.
+        log_probs: of the answers' tokens, [rows, longest answer]; they become the column `old_log_probs`.
+    """
+    (before, sizes), (tokens, lengths) = prompts, answers
+    if len(empty := (sizes < 1).nonzero()):
+        raise RegraftError(f"prompt {int(empty[0])} is empty", do="Begin it with a token, such as that of a beginning")
+    rows, longest = len(sizes), int((sizes + lengths).max()) if len(sizes) else 1
+    ids = torch.zeros(rows, longest, dtype=torch.long)
+    ids[:, : before.shape[1]] = before[:, :longest]
+    place = torch.arange(tokens.shape[1])
+    own = place < lengths[:, None]
+    row, at = torch.arange(rows)[:, None].expand_as(own)[own], (sizes[:, None] + place)[own]
+    ids[row, at] = tokens[own]
+    counts = torch.zeros(rows, longest)
+    counts[row, at] = 1.0
+    columns = {"input_ids": ids[:, :-1], "targets": ids[:, 1:], "counts": counts[:, 1:]}
+    columns["positions"] = torch.arange(longest - 1).expand(rows, -1)
+    if log_probs is not None:
+        old = torch.zeros(rows, longest)
+        old[row, at] = log_probs[own]
+        columns["old_log_probs"] = old[:, 1:]
+    return Rows(columns)
+
+
+def pair_blocks(prompts: tuple[Tensor, Tensor], preferred: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Rows:
+    """A block for each pair: the preferred answer, then the other, each after the prompt, and `side` says which."""
+    both = [answer_blocks(prompts, answers) for answers in (preferred, other)]
+    side = torch.cat([sign * rows["counts"] for sign, rows in zip((1.0, -1.0), both, strict=True)], 1)
+    return Rows({**{name: torch.cat([rows[name] for rows in both], 1) for name in both[0]}, "side": side})
