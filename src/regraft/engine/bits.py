@@ -28,7 +28,8 @@ def set_random_state(state: Mapping[str, Tensor]) -> None:
 def own_dice(seed: int) -> Iterator[None]:
     """torch's own generators seeded inside, and as they were afterwards."""
     before = random_state()
-    torch.manual_seed(seed)
+    # Where there is no other device torch would note the stack, to seed those that may come.
+    (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
     try:
         yield
     finally:

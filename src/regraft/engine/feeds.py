@@ -32,6 +32,7 @@ class Feeds:
         self.shares = {f.name: begun(f.share, begin) for f in mixed if f.share is not None}
         self.beside = {f.name: begun(f.beside, begin) for f in mixed if f.beside is not None}
         self.free = [f.name for f in mixed if f.share is None and f.beside is None]
+        self.alone = (self.free[0], self.samplers[self.free[0]]) if len(feeds) == len(self.free) == 1 else None
         self.carry: dict[str, float] = {}
         fixed = [share for share in self.shares.values() if isinstance(share, float)]
         if not (self.free or self.solo) and len(fixed) == len(self.shares) and sum(fixed) < 1 - 1e-9:
@@ -39,6 +40,9 @@ class Feeds:
 
     def draw(self, batch: int, now: Progress) -> Drawn:
         """The rows of the next step; `batch`: how many, those beside it not counted."""
+        if self.alone is not None:
+            name, sampler = self.alone
+            return [(name, rows)] if (rows := sampler.draw(batch)).count else []
         for name in self.solo:
             if (rows := self.samplers[name].draw(batch)).count:
                 return [(name, rows)]

@@ -315,7 +315,7 @@ class _Run:
         return begun(knob, self.begin)
 
     def _value(self, knob: ScheduleRun | float) -> float:
-        return worth(knob, self.progress())
+        return knob if isinstance(knob, float) else worth(knob, self.progress())
 
     def _choose_moving(self) -> None:
         """Which tensors may move: a scalar factor scales the learning rate, a tensor scales the step entry by entry."""
@@ -372,14 +372,14 @@ class _Run:
             self._land(landing)
         else:
             self._step()
-        rows = sum(r.count for _, r in self.drawn)
-        tokens = sum(self.model.cost(r) for _, r in self.drawn)
+        tokens = 0
+        for name, rows in self.drawn:
+            tokens += self.model.cost(rows)
+            if "row" in rows:
+                self.unmarked.setdefault(name, []).append(rows["row"])
         self.tokens += tokens
         if meter is not None:
-            meter.add(rows=rows, tokens=tokens, updates=1)
-        for name, drawn in self.drawn:
-            if "row" in drawn:
-                self.unmarked.setdefault(name, []).append(drawn["row"])
+            meter.add(rows=sum(rows.count for _, rows in self.drawn), tokens=tokens, updates=1)
         if self.step % 100 == 0:
             self.mark()
         for outcome in outcomes:
@@ -403,7 +403,7 @@ class _Run:
         """Fills the gradients with those of the losses; each row's values by feed and loss, if anybody observes."""
         for p in self.moving.values():
             p.grad = None
-        passes = deque[tuple[View, Layout, list[tuple[int, View, Layout, Tensor | None]]]]()
+        passes: deque[tuple[View, Layout, list[tuple[int, View, Layout, Tensor | None]]]] = deque()
         weighed: list[Tensor | float] = [0.0] * len(losses)
         for view, layout in self._views(drawn):
             reads = []

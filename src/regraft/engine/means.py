@@ -41,14 +41,16 @@ class Means(Stateful):
     def _all(self) -> dict[str, Sums]:
         if not self.values:
             return self.sums
-        values, weights = torch.stack(self.values), torch.stack(self.weights) if self.weights else None
+        values, weights = torch.stack(self.values, 1), torch.stack(self.weights, 1) if self.weights else None
         weighted = values if weights is None else values.double() * weights
         sums = dict(self.sums)
         for feed, start, stop in self.layout:
-            value, weight = sums.get(feed, (0.0, 0.0))
-            mine = slice(None), slice(start, stop)
-            count = len(values) * (stop - start) if weights is None else weights[mine].sum(dtype=torch.float64)
-            sums[feed] = value + weighted[mine].sum(dtype=torch.float64), weight + count
+            value = weighted[start:stop].sum(dtype=torch.float64)
+            weight: Tensor | float = float(len(self.values) * (stop - start))
+            if weights is not None:
+                weight = weights[start:stop].sum(dtype=torch.float64)
+            known = sums.get(feed)
+            sums[feed] = (value, weight) if known is None else (known[0] + value, known[1] + weight)
         return sums
 
     def means(self, processes: Processes, feeds: Sequence[str]) -> dict[str, float]:
