@@ -67,6 +67,7 @@ def _child(order: dict[str, Any], output: int) -> None:
     os.dup2(output, 2)
     os.environ["REGRAFT_CACHE"] = order["cache"]
     os.chdir(order["folder"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process is begun without
     code: Any = 70
     try:
         largest = order["largest_file"]
