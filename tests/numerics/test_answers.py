@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from regraft.core.errors import RegraftError
-from regraft.numerics.answers import answer_blocks, padded, pair_blocks
+from regraft.numerics.answers import answer_blocks, pair_blocks
+from regraft.numerics.padded import Padded
 
 PROMPTS, ANSWERS, OTHERS = [[1, 2, 3], [4], [5, 6]], [[7], [8, 9, 10, 11], []], [[12, 13], [], [14]]
 
 
 def test_answers_follow_their_prompts() -> None:
-    tokens, lengths = padded(ANSWERS)
+    tokens, lengths = Padded.of(ANSWERS)
     log_probs = -tokens.float() * (tokens > 0)
-    rows = answer_blocks(padded(PROMPTS), (tokens, lengths), log_probs=log_probs)
+    rows = answer_blocks(Padded.of(PROMPTS), Padded(tokens, lengths), log_probs=log_probs)
     for r, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
         ids = prompt + answer
         assert rows["input_ids"][r, : len(ids) - 1].tolist() == ids[:-1]
@@ -28,7 +29,7 @@ def test_answers_follow_their_prompts() -> None:
 
 
 def test_pairs_lie_side_by_side() -> None:
-    rows = pair_blocks(padded(PROMPTS), padded(ANSWERS), padded(OTHERS))
+    rows = pair_blocks(Padded.of(PROMPTS), Padded.of(ANSWERS), Padded.of(OTHERS))
     for r in range(len(PROMPTS)):
         side = rows["side"][r]
         assert rows["targets"][r][side > 0].tolist() == ANSWERS[r]
@@ -39,7 +40,7 @@ def test_pairs_lie_side_by_side() -> None:
 
 
 def test_no_rows_and_empty_prompts() -> None:
-    assert answer_blocks(padded([]), padded([])).count == 0
-    assert answer_blocks(padded([[1]]), padded([[]]))["input_ids"].shape == (1, 0)
+    assert answer_blocks(Padded.of([]), Padded.of([])).count == 0
+    assert answer_blocks(Padded.of([[1]]), Padded.of([[]]))["input_ids"].shape == (1, 0)
     with pytest.raises(RegraftError, match="prompt 1 is empty"):
-        answer_blocks(padded([[1], []]), padded([[2], [3]]))
+        answer_blocks(Padded.of([[1], []]), Padded.of([[2], [3]]))

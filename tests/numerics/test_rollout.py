@@ -10,7 +10,8 @@ from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.models.causal import CausalLM
-from regraft.numerics.decoding import Prompts, by_hand, decoder
+from regraft.numerics.decoding import by_hand, decoder
+from regraft.numerics.padded import Padded
 from regraft.numerics.rollout import Written, write
 from regraft.numerics.sampling import Sampling, inverse
 from regraft.worlds import llama
@@ -216,7 +217,7 @@ def test_rows_are_kept_in_any_order() -> None:
     for name in ("LlamaConfig", "GPTNeoXConfig"):
         model = network(name)
         with torch.no_grad():
-            rows = decoder(model.module, Prompts.of(PROMPTS, model.device), torch.tensor([0, 1, 2, 3]), 12)
+            rows = decoder(model.module, Padded.of(PROMPTS, model.device), torch.tensor([0, 1, 2, 3]), 12)
             rows.step(torch.tensor([20, 21, 22, 23]))
             rows.keep(torch.tensor([3, 1]))
             rows.step(torch.tensor([30, 31]))

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
+from regraft.numerics.padded import Padded
 
 
-def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Rows of token ids, int64 [rows, longest] with 0 after the end of each; and how long each is, int64 [rows]."""
-    lengths = torch.tensor([len(row) for row in ids], dtype=torch.long)
-    found = torch.zeros(len(ids), int(lengths.max()) if len(ids) else 0, dtype=torch.long)
-    found[torch.arange(found.shape[1]) < lengths[:, None]] = torch.tensor([i for row in ids for i in row]).long()
-    return found, lengths
-
-
-def answer_blocks(
-    prompts: tuple[Tensor, Tensor], answers: tuple[Tensor, Tensor], *, log_probs: Tensor | None = None
-) -> Rows:
+def answer_blocks(prompts: Padded, answers: Padded, *, log_probs: Tensor | None = None) -> Rows:
     """A block for each prompt and its answer, of which the tokens of the answer are learned.
 
     Args:
-        prompts, answers: as `padded` gives them, row by row; no prompt is empty.
+        prompts, answers: row by row; no prompt is empty.
         log_probs: of the answers' tokens, [rows, longest answer]; they become the column `old_log_probs`.
     """
     (before, sizes), (tokens, lengths) = prompts, answers
@@ -49,7 +38,7 @@ def answer_blocks(
     return Rows(columns)
 
 
-def pair_blocks(prompts: tuple[Tensor, Tensor], preferred: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Rows:
+def pair_blocks(prompts: Padded, preferred: Padded, other: Padded) -> Rows:
     """A block for each pair: the preferred answer, then the other, each after the prompt, and `side` says which."""
     both = [answer_blocks(prompts, answers) for answers in (preferred, other)]
     side = torch.cat([sign * rows["counts"] for sign, rows in zip((1.0, -1.0), both, strict=True)], 1)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regraft.numerics.padded import Padded
+
 _LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 _MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
@@ -42,26 +44,12 @@ class Decoder(Protocol):
         ...
 
 
-class Prompts(NamedTuple):
-    """`ids` int64 [prompts, longest], padded at the end; `lengths` int64 [prompts], each 1 or more."""
-
-    ids: Tensor
-    lengths: Tensor
-
-    @classmethod
-    def of(cls, prompts: Sequence[Sequence[int]], device: torch.device) -> Prompts:
-        lengths = torch.tensor([len(p) for p in prompts])
-        ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
-        for row, prompt in zip(ids, prompts, strict=True):
-            row[: len(prompt)] = torch.tensor(prompt)
-        return cls(ids.to(device), lengths.to(device))
-
-
-def decoder(module: Any, prompts: Prompts, of: Tensor, room: int) -> Decoder:
+def decoder(module: Any, prompts: Padded, of: Tensor, room: int) -> Decoder:
     """Rows that begin with a prompt each.
 
     Args:
         module: the network, in evaluation mode; gradients are not asked for.
+        prompts: none is empty.
         of: which prompt each row begins with, int64 [rows]. A prompt is read once, however many rows begin with it.
         room: how many tokens a row may have, its prompt included.
     """
@@ -76,7 +64,7 @@ def decoder(module: Any, prompts: Prompts, of: Tensor, room: int) -> Decoder:
 class _ByModule:
     """Through the network's own forward pass; prompts are padded at their start."""
 
-    def __init__(self, module: Any, prompts: Prompts, of: Tensor, room: int) -> None:
+    def __init__(self, module: Any, prompts: Padded, of: Tensor, room: int) -> None:
         from transformers import DynamicCache
 
         self.module = module
@@ -128,7 +116,7 @@ class _Layer(NamedTuple):
     gate_up: Callable[[Tensor], Tensor]
     act: Callable[[Tensor], Tensor]
     down: Callable[[Tensor, Tensor], Tensor]
-    eps: float
+    least: Tensor
     scale: float
 
 
@@ -136,7 +124,7 @@ class _ByHand:
     """Keys and values lie in one table a layer, [rows, 2, heads, room, size]. Prompts are padded at their end: a row's
     own tokens lie where its padding was."""
 
-    def __init__(self, module: Any, prompts: Prompts, of: Tensor, room: int) -> None:
+    def __init__(self, module: Any, prompts: Padded, of: Tensor, room: int) -> None:
         network, config = module.model, module.config
         self.logits: Tensor
         self.size = network.layers[0].self_attn.head_dim
@@ -155,7 +143,7 @@ class _ByHand:
         self.cache = [like.new_zeros(len(of), 2, self.shared, room, self.size) for _ in self.layers]
         self._prefill(prompts, of)
 
-    def _prefill(self, prompts: Prompts, of: Tensor) -> None:
+    def _prefill(self, prompts: Padded, of: Tensor) -> None:
         count, longest = prompts.ids.shape
 
         def attend(number: int, q: Tensor, kv: Tensor, scale: float) -> Tensor:
@@ -208,7 +196,7 @@ class _ByHand:
             qkv = layer.qkv(x).unflatten(1, (-1, self.size))
             qk = qkv[:, :turned]
             if layer.norms is not None:
-                qk.copy_(_unit(qk, layer.eps) * layer.norms)
+                qk.copy_(_unit(qk, layer.least) * layer.norms)
             rolled = qk.roll(half, -1)
             qk.mul_(cos).addcmul_(rolled, sin)
             kv = qkv[:, self.heads :].unflatten(1, (2, -1))
@@ -218,17 +206,21 @@ class _ByHand:
         return x
 
 
-def _unit(x: Tensor, eps: float) -> Tensor:
-    """x / sqrt(sum x² + eps · width): what RMS normalisation makes of it, over the root of its width."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / torch.hypot(length, length.new_tensor((eps * x.shape[-1]) ** 0.5))
+def _unit(x: Tensor, least: Tensor) -> Tensor:
+    """x / sqrt(sum x² + least²): what RMS normalisation makes of it, over the root of its width."""
+    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), least)
+
+
+def _least(norm: Any) -> Tensor:
+    """The root of eps · width."""
+    weight: Tensor = norm.weight
+    return weight.new_tensor((norm.variance_epsilon * weight.numel()) ** 0.5)
 
 
 def _layer(layer: Any, heads: int, shared: int, join: bool) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
-    norms, eps = None, 0.0
+    norms, size = None, attention.head_dim
     if hasattr(attention, "q_norm"):
-        eps, size = attention.q_norm.variance_epsilon, attention.head_dim
         each = (attention.q_norm.weight, heads), (attention.k_norm.weight, shared)
         norms = torch.cat([weight.expand(count, -1) for weight, count in each]) * size**0.5
     return _Layer(
@@ -238,7 +230,7 @@ def _layer(layer: Any, heads: int, shared: int, join: bool) -> _Layer:
         _read(layer.post_attention_layernorm, [mlp.gate_proj, mlp.up_proj], join),
         mlp.act_fn,
         _added(mlp.down_proj),
-        eps,
+        _least(attention.q_norm if norms is not None else layer.input_layernorm),
         attention.scaling,
     )
 
@@ -270,9 +262,8 @@ def _added(layer: Any) -> Callable[[Tensor, Tensor], Tensor]:
 def _read(norm: Any, layers: Sequence[Any], join: bool) -> Callable[[Tensor], Tensor]:
     """What the layers make of the normalised input, side by side; `join`: by one matrix, which holds the norm's weight
     too."""
-    eps = norm.variance_epsilon
     if not join or not all(map(_plain, layers)):
-        weight, parts = norm.weight, [_linear(layer) for layer in layers]
+        weight, eps, parts = norm.weight, norm.variance_epsilon, [_linear(layer) for layer in layers]
 
         def each(x: Tensor) -> Tensor:
             x = F.rms_norm(x, x.shape[-1:], weight, eps)
@@ -282,7 +273,8 @@ def _read(norm: Any, layers: Sequence[Any], join: bool) -> Callable[[Tensor], Te
     matrix = torch.cat([layer.weight for layer in layers]) * (norm.weight * norm.weight.numel() ** 0.5)
     zeros = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]
     bias = None if all(layer.bias is None for layer in layers) else torch.cat(zeros)
-    return lambda x: F.linear(_unit(x, eps), matrix, bias)
+    least = _least(norm)
+    return lambda x: F.linear(_unit(x, least), matrix, bias)
 
 
 _said: weakref.WeakKeyDictionary[nn.Module, tuple[object, bool]] = weakref.WeakKeyDictionary()
@@ -323,7 +315,7 @@ def _same(module: Any) -> bool:
     device = next(module.parameters()).device
     ids = torch.arange(_TRIED, device=device).repeat(2, 1) + 3 * torch.arange(2, device=device)[:, None]
     ids = ids % module.get_input_embeddings().weight.shape[0]
-    prompts = Prompts(ids[:, :-2], torch.tensor([_TRIED - 2, _TRIED - 4], device=device))
+    prompts = Padded(ids[:, :-2], torch.tensor([_TRIED - 2, _TRIED - 4], device=device))
     of = torch.tensor([0, 1], device=device)
     close = max(_CLOSE, 4 * torch.finfo(module.dtype).eps)
     with suppress(AttributeError, RuntimeError, TypeError):

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Model
-from regraft.numerics.decoding import Prompts, decoder
+from regraft.numerics.decoding import decoder
 from regraft.numerics.evaluating import evaluating
+from regraft.numerics.padded import Padded
 from regraft.numerics.sampling import Sampling
 
 _DROP = 0.75
@@ -129,7 +130,7 @@ def _write(
     """Writes the chosen rows of `found`."""
     device = model.device
     used, of = found.prompt[chosen].unique(return_inverse=True)
-    begun, of = Prompts.of([prompts[i] for i in used.tolist()], device), of.to(device)
+    begun, of = Padded.of([prompts[i] for i in used.tolist()], device), of.to(device)
     most = uniform.shape[1]
     limits = (context - begun.lengths)[of].clamp(max=most)
     dice = uniform.to(device).T.contiguous()
@@ -207,7 +208,7 @@ class _Ends:
 
     def found(self, drawn: Tensor, sheet: _Sheet) -> Tensor:
         """Which of the rows that are read end with the token that was drawn last, bool [rows]."""
-        over = (drawn[:, None] == self.tokens).any(1) if len(self.tokens) != 1 else drawn == self.tokens
+        over = (drawn[:, None] == self.tokens).any(1)
         if self.stop and bool((suspect := self.last[drawn] & ~over).any()):
             tokens, _ = sheet.whole()
             for row in suspect.nonzero()[:, 0].tolist():

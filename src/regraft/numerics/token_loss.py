@@ -18,11 +18,6 @@ class Said(NamedTuple):
     log_probs: Tensor
     counts: Tensor
 
-    @property
-    def each(self) -> Tensor:
-        """Of whole answers: the sum over what counts, [rows]."""
-        return (self.log_probs * self.counts).sum(1)
-
 
 def said(view: View, temperature: float = 1.0) -> Said:
     """What a model says of the targets of a batch; `temperature`: what its logits are divided by."""
