@@ -94,11 +94,13 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer over the tensors that may move, each at its factor of the learning rate."""
     cls: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, training.optimizer)
-    knobs = dict(training.knobs)
+    knobs, accepts = dict(training.knobs), inspect.signature(cls).parameters
+    decay = knobs.get("weight_decay", accepts["weight_decay"].default if "weight_decay" in accepts else 0.0)
+    alike = training.decay_vectors or not decay
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, tensor in moving.items():
-        groups.setdefault((factors[name], training.decay_vectors or tensor.dim() > 1), []).append(tensor)
-    if "fused" in inspect.signature(cls).parameters and not {"fused", "foreach"} & set(knobs):
+        groups.setdefault((factors[name], alike or tensor.dim() > 1), []).append(tensor)
+    if "fused" in accepts and not {"fused", "foreach"} & set(knobs):
         whole = all(type(t.data) is Tensor for t in moving.values())  # torch fuses Adam alone over pieces (FSDP2)
         fusable = whole or training.optimizer in ("Adam", "AdamW")
         knobs["fused"] = fusable and all(t.device.type in ("cpu", "cuda") for t in moving.values())
