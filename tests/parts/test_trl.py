@@ -129,7 +129,7 @@ def test_rewards_are_scaled_alike() -> None:
     from regraft.core.rows import Rows
 
     R = torch.tensor([1.0, 0.0, 0.5, 0.0, 2.0, 2.0, 1.0, 3.0])
-    rows = Rows({"prompt": torch.arange(8) // 4, "reward": R})
+    rows = Rows({"group": torch.arange(8) // 4, "reward": R})
     each = R.view(2, 4)
     wanted = (each - each.mean(1, keepdim=True)) / (each.std(1, keepdim=True) + 1e-4)
     assert torch.allclose(group_advantage()(rows, context())["advantage"], wanted.flatten(), atol=1e-5)

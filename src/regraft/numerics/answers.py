@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
@@ -36,6 +39,21 @@ def answer_blocks(prompts: Padded, answers: Padded, *, log_probs: Tensor | None 
         old[row, at] = log_probs[own]
         columns["old_log_probs"] = old[:, 1:]
     return Rows(columns)
+
+
+def join_blocks(tables: Sequence[Rows]) -> Rows:
+    """The rows of several tables, their blocks made as long as the longest."""
+    longest = max((table["input_ids"].shape[1] for table in tables if table.count), default=0)
+    return Rows.join(_widened(table, longest) for table in tables if table.count)
+
+
+def _widened(rows: Rows, places: int) -> Rows:
+    width = rows["input_ids"].shape[1]
+    if width == places:
+        return rows
+    columns = ("input_ids", "targets", "counts", "old_log_probs")
+    wider: dict[str, Tensor] = {n: F.pad(rows[n], (0, places - width)) for n in columns if n in rows}
+    return rows.having(**wider, positions=torch.arange(places).expand(rows.count, -1))
 
 
 def pair_blocks(prompts: Padded, preferred: Padded, other: Padded) -> Rows:

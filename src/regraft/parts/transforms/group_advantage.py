@@ -5,15 +5,15 @@
     by="group"   b: the mean reward of the answers to the prompt      s: their standard deviation (`scaled`), or 1
     by="others"  b: the mean reward of the other answers (RLOO)       s: 1
 
-A group whose rewards are all equal has advantages of 0, with `drop` none at all: such rows teach nothing (DAPO). Scaled
-is GRPO; not scaled Dr. GRPO. An answer without others has no baseline, and an advantage of 0.
+A group whose rewards are all equal has advantages of 0. Scaled is GRPO; not scaled Dr. GRPO. An answer without others
+has no baseline, and an advantage of 0.
 
 Paper: "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models" Shao et al. 2024.
        https://arxiv.org/abs/2402.03300
 Paper: "Back to Basics: Revisiting REINFORCE-Style Optimization for Learning from Human Feedback in LLMs"
        Ahmadian et al. 2024. https://arxiv.org/abs/2402.14740
 Paper: "Understanding R1-Zero-Like Training: A Critical Perspective" Liu et al. 2025. https://arxiv.org/abs/2503.20783
-Needs: columns `prompt`, the number of each row's prompt, and `reward`.
+Needs: columns `group`, the number of each row's prompt, and `reward`.
 Tags:  reinforcement learning, language model
 """
 
@@ -37,7 +37,6 @@ def group_advantage(
     *,
     by: Literal["group", "others"] = "group",
     scaled: bool = True,
-    drop: bool = False,
     epsilon: float = 1e-4,
 ) -> Rows:
     if by not in ("group", "others"):
@@ -47,7 +46,7 @@ def group_advantage(
         raise RegraftError(
             f"row {int(odd[0])} has the reward {R[odd[0]].item()}", do="Let no reward be infinite or NaN"
         )
-    _, group, sizes = rows["prompt"].unique(return_inverse=True, return_counts=True)
+    _, group, sizes = rows["group"].unique(return_inverse=True, return_counts=True)
     n = sizes[group].double()
     mean = _sums(R, group, len(sizes))[group] / n
     apart = R - mean
@@ -58,8 +57,7 @@ def group_advantage(
     else:
         s = (_sums(apart.square(), group, len(sizes))[group] / (n - 1).clamp(min=1.0)).sqrt()
         A = apart / (s + epsilon) if scaled else apart
-    found = rows.having(advantage=A.float())
-    return found.where(~equal) if drop else found
+    return rows.having(advantage=A.float())
 
 
 def _sums(values: Tensor, group: Tensor, groups: int) -> Tensor:

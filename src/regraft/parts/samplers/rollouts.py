@@ -1,0 +1,164 @@
+"""Rollouts: rows that the model itself writes, as it stands, after prompts that another sampler draws.
+
+    x ~ prompts,    y_1 .. y_G ~ pi(. | x),    then: columns of rewards and advantages
+
+`then` are transforms, run in order, such as `verified` and `group_advantage`: a row has the columns of its item, what
+was `written` (text), the number of its `group`, whether it `ended` by itself, its `length` and its `surprise`, minus
+its log-probability in nats. A step's rows are whole groups. `ahead`: so many steps' rows are written at once; `epochs`:
+so often each is learned from. If either is over 1, rows have `old_log_probs`, around which policy_gradient clips.
+
+`refill`: groups in which no answer has an advantage teach nothing; other prompts are written for instead, up to so many
+times (DAPO's dynamic sampling). What is still lacking then is filled with such groups.
+
+Paper: "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models" Shao et al. 2024.
+       https://arxiv.org/abs/2402.03300
+Paper: "DAPO: An Open-Source LLM Reinforcement Learning System at Scale" Yu et al. 2025.
+       https://arxiv.org/abs/2503.14476
+Needs: a causal language model with a tokenizer; prompts with a column `prompt_ids`, the tokens of each, and `row`.
+Tags:  reinforcement learning, language model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Context, Sampler, SamplerRun, Stateful, Transform
+from regraft.core.rows import Rows
+from regraft.numerics.answers import answer_blocks, join_blocks
+from regraft.numerics.padded import Padded
+from regraft.numerics.rollout import write
+from regraft.numerics.sampling import Sampling
+from regraft.numerics.tally import Tally
+
+
+@dataclass(frozen=True)
+class rollouts:
+    prompts: Sampler
+    then: tuple[Transform, ...]
+    copies: int = 8
+    tokens: int = 256
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    ahead: int = 1
+    epochs: int = 1
+    refill: int = 0
+    at_once: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("copies", "tokens", "ahead", "epochs", "at_once"):
+            if getattr(self, name) < 1:
+                raise RegraftError(f"rollouts: {name} is {getattr(self, name)}; it must be 1 or more")
+        if self.refill < 0:
+            raise RegraftError(f"rollouts: refill is {self.refill}; it must be 0 or more")
+        Sampling(self.temperature, self.top_k, self.top_p)
+
+    def begin(self, ctx: Context) -> _Rollouts:
+        return _Rollouts(self, ctx.begin(self.prompts), ctx)
+
+
+class _Rollouts(Stateful):
+    state = ("tally", "pool", "waiting", "dice")
+
+    def __init__(self, part: rollouts, prompts: SamplerRun, ctx: Context) -> None:
+        self.part, self.prompts, self.ctx, self.dice = part, prompts, ctx, ctx.rng
+        self.model: Any = ctx.models["student"]
+        self.how = Sampling(part.temperature, part.top_k, part.top_p)
+        self.tally = Tally(0)
+        self.pool: dict[str, Any] = {}
+        self.waiting = torch.empty(0, dtype=torch.long)
+
+    def draw(self, count: int) -> Rows:
+        if not len(self.waiting):
+            part = self.part
+            if (groups := count // part.copies) < 1:
+                raise RegraftError(
+                    f"rollouts: {count} rows of a step are less than a group of {part.copies}",
+                    do="Take a larger batch, or fewer copies",
+                )
+            rows = self._write(part.ahead * groups)
+            order = torch.arange(rows.count)
+            if part.ahead * part.epochs > 1:
+                order = torch.cat([torch.randperm(rows.count, generator=self.dice) for _ in range(part.epochs)])
+            self.pool, self.waiting = dict(rows), order
+        drawn, self.waiting = self.waiting[:count], self.waiting[count:]
+        return Rows(self.pool).take(drawn)
+
+    def _write(self, groups: int) -> Rows:
+        """Rows of so many groups."""
+        teaching: list[Rows] = []
+        idle: list[Rows] = []
+        lacking, begun = groups, 0
+        for _ in range(1 + self.part.refill):
+            if not (prompts := self.prompts.draw(lacking)).count:
+                break
+            rows = self._answered(prompts, begun)
+            begun += prompts.count
+            teaches = _teaches(rows)
+            if self.part.refill:
+                idle.append(rows.where(~teaches))
+                rows = rows.where(teaches)
+            teaching.append(rows)
+            lacking -= rows.count // self.part.copies
+            if not lacking:
+                break
+        spare = join_blocks(idle).take(slice(0, lacking * self.part.copies))
+        return join_blocks([*teaching, spare])
+
+    def _answered(self, prompts: Rows, first: int) -> Rows:
+        """Copies of answers to each prompt, groups numbered from `first`."""
+        part, ids = self.part, prompts["prompt_ids"]
+        written = write(
+            self.model,
+            ids,
+            self.dice,
+            tokens=part.tokens,
+            copies=part.copies,
+            how=self.how,
+            stop=part.stop,
+            rows=part.at_once,
+        )
+        items = prompts.take(written.prompt)
+        answers = Padded(written.tokens, written.lengths)
+        old = written.log_probs if part.ahead * part.epochs > 1 else None
+        blocks = answer_blocks(Padded.of(items["prompt_ids"]), answers, log_probs=old)
+        rows = items.having(
+            **blocks,
+            group=first + written.prompt,
+            ended=written.ended,
+            length=written.lengths,
+            surprise=-written.log_probs.sum(1),
+            written=self.model.tokenizer.batch_decode(
+                [written.ids(row) for row in range(items.count)], skip_special_tokens=True
+            ),
+        )
+        for transform in part.then:
+            rows = transform(rows, self.ctx)
+        if rows.count != items.count or "advantage" not in rows:
+            raise RegraftError("rollouts: its transforms must keep every row and give a column `advantage`")
+        self._count(rows)
+        return rows
+
+    def _count(self, rows: Rows) -> None:
+        if "reward" in rows:
+            if (most := int(rows["row"].max()) + 1) > len(self.tally.written):
+                self.tally.grow(most)
+            self.tally.add(rows["row"], rows["reward"], rows["length"], rows["surprise"])
+
+    def leave(self) -> Mapping[str, Any]:
+        return {"rollouts": self.tally.state_dict()}
+
+
+def _teaches(rows: Rows) -> Tensor:
+    """Whether any answer of a row's group has an advantage, bool [rows]."""
+    A: Tensor = rows["advantage"]
+    apart = A.flatten(1).abs().amax(1) if A.dim() > 1 else A.abs()
+    _, group = rows["group"].unique(return_inverse=True)
+    return apart.new_zeros(int(group.max()) + 1).scatter_reduce_(0, group, apart, "amax")[group] > 0
