@@ -242,6 +242,50 @@ def evaluate(
 
 
 @app.command(rich_help_panel=LINE)
+def diagnose(
+    target: Annotated[str, typer.Argument(help="a line, a model folder or a hub name", show_default=False)],
+    items: Annotated[Path, typer.Option(help="Questions (JSONL) with `prompt`, `answer` and `tags`: its skills.")],
+    by: Annotated[str, typer.Option(help="exact, number, or a .py file that defines reward(written, item).")] = "exact",
+    marker: Annotated[str | None, typer.Option(help="Text after which the answer stands.")] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Answers that are written for each item.")] = 8,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of an answer at most; none: 256, or half the context.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the answers; 0: the likeliest alone.")] = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer.")] = None,
+    chat: Annotated[bool, typer.Option(help="Put the prompts through the chat template.")] = False,
+    version: Annotated[str, typer.Option(help="The version of the line.")] = "head",
+    seed: Annotated[int, typer.Option()] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Checkers of your own that run at once.")] = 1,
+    skip_bad: Annotated[bool, typer.Option(help="Pass over bad rows, count and list them.")] = False,
+    json: Annotated[bool, typer.Option(help="As JSON.")] = False,
+    device: Device = "auto",
+    trust_remote_code: Trust = False,
+) -> None:
+    """Which skills a model lacks, by answers that can be checked, and what would repair each."""
+    from regraft.cli.diagnose import Asked, diagnose
+
+    asked = Asked(
+        target=target,
+        items=items,
+        version=version,
+        by=by,
+        marker=marker,
+        copies=copies,
+        tokens=tokens,
+        temperature=temperature,
+        stop=tuple(stop or ()),
+        chat=chat,
+        seed=seed,
+        jobs=jobs,
+        skip_bad=skip_bad,
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
+    diagnose(asked, json=json)
+
+
+@app.command(rich_help_panel=LINE)
 def compare(
     line: LinePath,
     a: Annotated[str, typer.Argument(help="the version before")],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -65,6 +65,7 @@ def write(
     how: Sampling | None = None,
     stop: Sequence[str] = (),
     rows: int = 64,
+    on_rows: Callable[[int, int], None] | None = None,
 ) -> Written:
     """Continues every prompt so many times.
 
@@ -77,6 +78,7 @@ def write(
         how: none: from the model's own distribution.
         stop: texts that end a row once it contains one.
         rows: how many are written at once.
+        on_rows: told now and then how many rows are done, and of how many.
 
     Raises RegraftError for a prompt that is empty, or that leaves no room for a token.
     """
@@ -99,9 +101,13 @@ def write(
     uniform = 1 - torch.rand(count, tokens, generator=dice)
     ends = _Ends(model, stop)
     by_length = torch.tensor([len(p) for p in prompts])[of].argsort(stable=True)
+    done = 0
     with evaluating(model):
         for chosen in by_length.split(rows) if count else ():
             _write(model, prompts, chosen, uniform[chosen], found, how or Sampling(), ends, context)
+            done += len(chosen)
+            if on_rows is not None:
+                on_rows(done, count)
     longest = int(found.lengths.max()) if count else 0
     return found._replace(tokens=found.tokens[:, :longest], log_probs=found.log_probs[:, :longest])
 
