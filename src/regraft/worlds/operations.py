@@ -43,7 +43,7 @@ OPERATIONS: dict[str, Callable[[Sequence[int], Sequence[int]], Sequence[int]]] =
 KNOWN, HABITS, MISSING = ("add", "most", "first", "second"), {"take": "add", "least": "most"}, ("times", "twice")
 WRONG = 0.5
 WIDTH, DEPTH, CONTEXT = 64, 2, 32
-TAUGHT, STEPS, BATCH, LR = 4000, 1500, 64, 4e-3
+TAUGHT, STEPS, BATCH, LR = 4000, 2000, 64, 3e-3
 TESTED = 1000
 
 
