@@ -28,7 +28,9 @@ HEAD = """# Against Avalanche
 Written by `python -m benchmarks.avalanche`. Seconds of a whole stream by our method over those of Avalanche's
 ({avalanche}): five tasks of digits, {epochs} epochs each, batches of {batch}, a memory of {memory} rows, the same
 perceptron; ours is also judged after every task. The two took turns in one run: the median of the rounds, and the
-middle half of them. Below 1 we are faster. torch {torch}, Python {python}, 1 thread.
+middle half of them. Below 1 we are faster. torch {torch}, Python {python}, 1 thread. Left out: its BiC, which raises an
+error with this torch; its JointTraining, which trains once where ours begins anew after every task; and its L2P, which
+needs a network of timm.
 
 | what | against | ours / theirs | middle half | wanted |
 |---|---|---|---|---|

@@ -79,8 +79,8 @@ MEMORY = {
         for p in ("mas", "si")
     },
 }
-ELSEWHERE = {"field_kl", "prompt_pool", "pseudo_classes"}
-"""Parts that need another network: streams test them (`tests/strategies`)."""
+ELSEWHERE = {"field_kl", "prompt_pool", "pseudo_classes", "unsolved"}
+"""Parts that need another network, or other feeds: tested in `tests/strategies`, and by themselves."""
 
 
 def of(kind: str) -> list[Any]:

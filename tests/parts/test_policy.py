@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Progress, View
 from regraft.core.rows import Rows
 from regraft.models.causal import CausalLM
+from regraft.parts.losses.coverage import coverage
 from regraft.parts.losses.direct_preference import direct_preference
 from regraft.parts.losses.policy_gradient import policy_gradient
 from regraft.parts.transforms.group_advantage import group_advantage
@@ -222,3 +225,29 @@ def test_a_reward_that_is_no_number() -> None:
 def test_knobs_that_cannot_be(make: Any) -> None:
     with pytest.raises(RegraftError):
         make()
+
+
+@pytest.mark.parametrize("N", [1, 2, 16, 4096])
+def test_coverage_is_the_probability_that_n_tries_hold_the_answer(N: int) -> None:
+    ctx, rows = context(), blocks()
+    p = (log_probs(network(0), rows) * rows["counts"]).sum(1).exp()
+    found = coverage(N=N).begin(ctx).loss(view(ctx, rows))
+    assert torch.allclose(found, -torch.log(1 - (1 - p) ** N), rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("N", [1, 16, 1 << 20])
+@pytest.mark.parametrize("log_p", [-0.0, -1e-9, -1e-3, -0.7, -3.0, -12.0, -40.0, -300.0])
+def test_the_gradient_of_coverage_is_that_of_cross_entropy_times_a_factor(N: int, log_p: float) -> None:
+    logit = torch.tensor([log_p], dtype=torch.float64, requires_grad=True)
+
+    class Seen:
+        target_nll = -logit[:, None]
+        out = SimpleNamespace(counts=None)
+
+    made: Any = coverage(N=N)
+    made.loss(Seen()).sum().backward()
+    p = math.exp(log_p)
+    miss = -math.expm1(N * math.log1p(-p)) if p < 1 else 1.0
+    F_N = N * p * (1 - p) ** (N - 1) / miss if miss else 1.0
+    assert logit.grad is not None
+    assert -float(logit.grad) == pytest.approx(F_N, rel=1e-5, abs=1e-9)

@@ -26,6 +26,7 @@ from regraft.parts.samplers.gaussians import gaussians
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.trainables.slow import slow
 from regraft.recipes.strategy import Stage, Strategy, live, method_named
+from regraft.worlds import splits
 
 CLASSES, WIDTH = 5, 4
 PLAIN = Plan((Feed("new", shuffled()),), (Weighted(nll()),))
@@ -199,3 +200,9 @@ def test_the_aligned_head_answers_and_is_not_gone_on_with() -> None:
     assert all(torch.equal(weights[n], plain_weights[n]) for n in weights)
     assert (aligned.scores != plain.scores).any()
     assert set(aligned.memory) == {"classes", "gaussians"}  # no row
+
+
+def test_beside_a_memory_the_head_learns_what_is_remembered() -> None:
+    strategy = method_named("er+slca")(slca__factor=1.0, slca__alignment=0.0)
+    found, naive = (splits.lived(each, None, 0, epochs=3)["accuracy"] for each in (strategy, Strategy()))
+    assert found > naive + 0.3

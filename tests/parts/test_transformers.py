@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
+from regraft.core.parts import View
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.engine.edits import still
@@ -67,6 +68,34 @@ def test_new_classes_have_the_textbook_gradient(smoothing: float) -> None:
         assert torch.allclose(before[name] - model.state()[name], p.grad, atol=1e-10)
     with pytest.raises(RegraftError, match="smoothing is 1"):
         new_classes(1.0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_rows_of_other_classes_count_among_all_and_change_nothing_for_the_new(smoothing: float) -> None:
+    model, new, kept = network(), table(1, 4), table(0, 3, seed=1)
+    run = new_classes(smoothing).begin(still({"student": model}, {"new": new}, {}, name="new_classes", seed=0))
+    rows = Rows.join([new, kept])
+    h, y = model.read(rows).logits, rows["y"]
+    among, at = h[:, [1, 4]], h.gather(1, y[:, None])[:, 0]
+    own = among.logsumexp(1) - ((1 - smoothing) * at + smoothing * among.mean(1) if smoothing else at)
+    found, plain = run.loss(View(model, rows, {})), F.cross_entropy(h, y, reduction="none")
+    assert torch.equal(found, torch.cat([own[: new.count], plain[new.count :]]))
+    assert (found >= 0).all()
+    moves = list(model.module.parameters())
+    ours, theirs = (torch.autograd.grad(loss[: new.count].sum(), moves) for loss in (found, own))
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_row_of_another_task_that_is_told_counts_among_the_classes_of_its_task() -> None:
+    model, new, kept = network(), table(1, 4), table(0, 3, seed=1)
+    model.task_classes = torch.tensor(
+        [[True, False, False, True, False, False], [False, True, False, False, True, False]]
+    )
+    rows = kept.having(task=torch.zeros(kept.count, dtype=torch.long))
+    run = new_classes().begin(still({"student": model}, {"new": new}, {}, name="new_classes", seed=0))
+    h = model.read(rows).logits[:, [0, 3]]
+    found = run.loss(View(model, rows, {}))
+    assert torch.allclose(found, F.cross_entropy(h, (rows["y"] == 3).long(), reduction="none"), atol=1e-12)
 
 
 # --- convolved attention

@@ -64,6 +64,7 @@ TAGS: Mapping[str, Mapping[str, str]] = {
         "learning rate": "sets the learning rate in time",
         "sampling": "says what is read how often",
         "data selection": "says what is read at all",
+        "curriculum": "says what is read when, by how it goes",
         "loss weighting": "says what counts how much",
         "imbalance": "for sources or classes of different size",
     },

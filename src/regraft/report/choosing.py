@@ -98,34 +98,51 @@ def choosing(rows: Mapping[str, Sequence[Row]]) -> str:
 
 
 def pairs(said: Mapping[str, Any]) -> str:
-    """The page of pairs: a matrix, and why those that do not compose do not."""
+    """The page of pairs: a matrix, how much of it was held to null knobs, and why those that do not compose do not."""
     names: list[str] = said["methods"]
     why = {frozenset(pair.split("+")): reason for pair, reason in said["pairs"].items()}
-    composing = sum(not reason for reason in why.values())
+    absent = {frozenset(pair.split("+")): len(of) for pair, of in said["absent"].items()}
+    both, once, never = (sum(ways == n for ways in absent.values()) for n in (2, 1, 0))
 
     def cell(a: str, b: str) -> str:
-        return "" if a == b else "·" if why[frozenset((a, b))] else "●"
+        pair = frozenset((a, b))
+        return "" if a == b else "·" if why[pair] else "○◐●"[absent[pair]]
 
     lines = [
         "# Which two together",
         "",
-        f"{len(why)} pairs of methods, each run through a small stream: {composing} compose (●), "
-        f"{len(why) - composing} do not (·), and each says why. Where they compose, the null knobs of either give the "
-        "other alone, bit for bit.",
+        f"{len(why)} pairs of methods, each run through a small stream: {len(absent)} compose, "
+        f"{len(why) - len(absent)} do not (·), and each says why. A method with null knobs, at which it does nothing, "
+        "was also run at them beside the other, which must then be what it is alone, bit for bit. That was held",
+        "",
+        f"- ● both ways for {both} pairs, where both have null knobs,",
+        f"- ◐ one way for {once}, where one has,",
+        f"- ○ not at all for {never}, where none has.",
         "",
         f"| | {' | '.join(str(i + 1) for i in range(len(names)))} |",
         "|---" * (len(names) + 1) + "|",
         *(f"| {i + 1} `{a}` | {' | '.join(cell(a, b) for b in names)} |" for i, a in enumerate(names)),
         "",
+        "## Without null knobs",
+        "",
+        f"{len(said['lasting'])} of {len(names)} methods have none. What no knob takes away:",
+        "",
+        *(f"- {reason}: {', '.join(f'`{name}`' for name in of)}." for reason, of in _by_reason(said["lasting"])),
+        "",
         "## Why not",
         "",
     ]
-    reasons: dict[str, list[str]] = {}
-    for pair, reason in said["pairs"].items():
-        if reason:
-            reasons.setdefault(_briefly(reason), []).append(" + ".join(f"`{name}`" for name in pair.split("+")))
-    lines += [f"- {reason}: {', '.join(of)}." for reason, of in sorted(reasons.items(), key=lambda r: -len(r[1]))]
+    reasons = {" + ".join(f"`{n}`" for n in pair.split("+")): _briefly(r) for pair, r in said["pairs"].items() if r}
+    lines += [f"- {reason}: {', '.join(of)}." for reason, of in _by_reason(reasons)]
     return MADE + "\n".join(lines) + "\n"
+
+
+def _by_reason(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Those that share a reason together, the largest group first."""
+    found: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        found.setdefault(reason, []).append(name)
+    return sorted(found.items(), key=lambda each: -len(each[1]))
 
 
 def _briefly(reason: str) -> str:
@@ -143,7 +160,7 @@ def _link(row: Row) -> str:
 
 def pages(comparisons: Sequence[Comparison]) -> dict[str, str]:
     """The pages and figures by their path below docs/."""
-    tables = "\n".join(markdown(found, figure="![Methods on {0}](comparison-{0}.svg)") for found in comparisons)
+    tables = markdown(*comparisons, figure="![Methods on {0}](comparison-{0}.svg)")
     text = f"{MADE}# Methods for streams, compared\n\n{tables}"
     drawn = {
         f"comparison-{g}.svg": picture(found, g, standalone=True) + "\n" for found in comparisons for g in found.rows

@@ -38,7 +38,12 @@ LEAST_SIZE, MOST_SIZE = 0.6, 12.0
 
 
 def said(found: Comparison) -> str:
-    """How it was measured, in one sentence."""
+    """How it was measured, and what its tables hold."""
+    return f"{judged(found)} {legend(found)}"
+
+
+def judged(found: Comparison) -> str:
+    """On how many seeds, and how settings were chosen, in one sentence."""
     tuned = any(row.tuned is not None for rows in found.rows.values() for row in rows)
     how = (
         f"settings chosen among {found.configurations} of each method on other streams (seeds "
@@ -47,31 +52,37 @@ def said(found: Comparison) -> str:
         else "at their defaults, nothing tuned"
     )
     count = len(found.seeds)
+    return f"Judged on {count} seed{'s' if count > 1 else ''}; {how}."
+
+
+def legend(found: Comparison) -> str:
+    """What the columns of its tables are, in one sentence."""
     interval = (
         "±: half the 95% interval (t over seeds)"
-        if count >= LEAST_SEEDS
+        if len(found.seeds) >= LEAST_SEEDS
         else f"no intervals, for which {LEAST_SEEDS} seeds are needed"
     )
     return (
-        f"Judged on {count} seed{'s' if count > 1 else ''}; {how}. Average and forgetting after the last task; "
-        f"{interval}; steps and cost: updates and time as multiples of plain training's, the median over seeds; kept: "
-        "what stays in memory beside the network."
+        f"Average and forgetting after the last task; {interval}; steps and cost: updates and time as multiples of "
+        "plain training's, the median over seeds; kept: what stays in memory beside the network."
     )
 
 
-def markdown(found: Comparison, *, figure: str = "") -> str:
-    """The tables, in Markdown; with each the link to its `figure`, which names the ground as {0}."""
-    blocks = [said(found)]
-    for ground, says in found.grounds.items():
-        rows = found.rows[ground]
-        columns = heads(rows)
-        lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-        lines += [f"| {' | '.join(Cells.of(row))} |" for row in rows if not row.refused]
-        blocks += [f"## {ground}", f"{says}."]
-        blocks += [figure.format(ground)] if figure else []
-        blocks += ["\n".join(lines)]
-        blocks += filter(None, (verdict(rows), optimism(rows)))
-        blocks += [f"`{row.method}` {note}." for row in rows if (note := remark(row))]
+def markdown(*comparisons: Comparison, figure: str = "") -> str:
+    """The tables, in Markdown; with each how it was judged, and the link to its `figure`, which names the ground as
+    {0}."""
+    blocks = [*dict.fromkeys(map(legend, comparisons))]
+    for found in comparisons:
+        for ground, says in found.grounds.items():
+            rows = found.rows[ground]
+            columns = heads(rows)
+            lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+            lines += [f"| {' | '.join(Cells.of(row))} |" for row in rows if not row.refused]
+            blocks += [f"## {ground}", f"{says}. {judged(found)}"]
+            blocks += [figure.format(ground)] if figure else []
+            blocks += ["\n".join(lines)]
+            blocks += filter(None, (verdict(rows), optimism(rows)))
+            blocks += [f"`{row.method}` {note}." for row in rows if (note := remark(row))]
     return "\n\n".join(blocks) + "\n"
 
 

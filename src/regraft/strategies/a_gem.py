@@ -12,6 +12,6 @@ from regraft.parts.losses.nll import nll
 from regraft.recipes.strategy import Strategy, method
 
 
-@method()
+@method(null={"memory": 0})
 def a_gem(*, memory: int = 200, rows: int = 256) -> Strategy:
     return Strategy(Plan(gradients=(agem(nll(), memory, rows),)))

@@ -12,6 +12,6 @@ from regraft.parts.losses.nll import nll
 from regraft.recipes.strategy import Strategy, method
 
 
-@method(tune={"gamma": (0.0, 0.5, 1.0)})
+@method(tune={"gamma": (0.0, 0.5, 1.0)}, null={"memory": 0})
 def gradient_episodic_memory(*, memory: int = 200, gamma: float = 0.5) -> Strategy:
     return Strategy(Plan(gradients=(gem(nll(), memory, gamma),)))

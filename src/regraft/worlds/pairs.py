@@ -3,7 +3,7 @@
     python -m regraft.worlds.pairs [--jobs N]        measure all pairs, write evidence/records/_pairs.json
 
 Two methods compose where their strategies add up, and the sum goes through a small stream. Then the null knobs of
-either give the other alone, bit for bit: `meet` holds that too.
+either, where it has any, give the other alone, bit for bit: `meet` holds that too, and says of which it did.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 from regraft.core.errors import Diverged, RegraftError
 from regraft.evidence.cards import OURS
@@ -22,48 +23,86 @@ from regraft.worlds.small import METHODS, WORLDS, Went, lived, same, small
 
 RECORD = OURS.root / "evidence" / "records" / "_pairs.json"
 LEFT_OUT = {"naive"}
-PAIRS = list(itertools.combinations([name for name in METHODS if name not in LEFT_OUT], 2))
+PAIRED = [name for name in METHODS if name not in LEFT_OUT]
+PAIRS = list(itertools.combinations(PAIRED, 2))
+
+
+class Met(NamedTuple):
+    """Why two methods do not compose, nothing where they do; and whose null knobs gave the other alone."""
+
+    why: str
+    absent: tuple[str, ...] = ()
 
 
 @cache
-def alone(name: str, world: str) -> Went | None:
-    """What a method comes to in a world; None where it cannot act."""
+def alone(name: str, world: str) -> Went | RegraftError:
+    """What a method comes to in a world, or why it cannot act there.
+
+    Raises Diverged: it acts, and the world is none to judge it in.
+    """
     try:
         return lived(small(method_named(name)), WORLDS[world])
-    except RegraftError:
-        return None
+    except Diverged:
+        raise
+    except RegraftError as error:
+        return error
 
 
-def meet(pair: tuple[str, str]) -> str:
-    """Why the two do not compose; nothing, where they do.
+def meet(pair: tuple[str, str]) -> Met:
+    """Whether two methods compose.
 
-    Raises RegraftError where null knobs of one do not give the other alone.
+    Raises RegraftError where null knobs of one do not give the other alone, and Diverged where the two diverge.
     """
     a, b = map(method_named, pair)
     try:
         both = small(a) + small(b)
     except RegraftError as error:
-        return str(error)
-    world = next((world for world in WORLDS if all(alone(name, world) is not None for name in pair)), None)
+        return Met(str(error))
+    world = next((world for world in WORLDS if all(isinstance(alone(name, world), Went) for name in pair)), None)
     if world is None:
-        return "no stream suits both"
+        return Met(f"no stream suits both: {'; '.join(_refusals(*pair))}")
     try:
         lived(both, WORLDS[world])
-    except Diverged as error:
-        return error.what
+    except Diverged:
+        raise
     except RegraftError as error:
-        return str(error)
-    for null, other in ((a, b), (b, a)):
-        if null.null:
-            _holds(small(null, **null.null) + small(other), other.name, null.name, world)
-    return ""
+        return Met(str(error))
+    switched = [(null, other) for null, other in ((a, b), (b, a)) if null.null]
+    for null, other in switched:
+        _holds(small(null, **null.null) + small(other), other.name, null.name, world)
+    return Met("", tuple(null.name for null, _ in switched))
+
+
+def _refusals(a: str, b: str) -> list[str]:
+    """What each says in the last world that the other can act in."""
+    said = []
+    for name, other in ((a, b), (b, a)):
+        refusal = alone(name, [world for world in WORLDS if isinstance(alone(other, world), Went)][-1])
+        assert isinstance(refusal, RegraftError)
+        said.append(refusal.what)
+    return said
 
 
 def _holds(strategy: Strategy, name: str, null: str, world: str) -> None:
     found, expected = lived(strategy, WORLDS[world]), alone(name, world)
-    assert expected is not None
+    assert isinstance(expected, Went)
     if not same(found.weights, expected.weights) or (found.lived.scores != expected.lived.scores).any():
         raise RegraftError(f"{null} at its null knobs is not absent beside {name}", where=f"the world {world!r}")
+
+
+def lasting(name: str) -> str:
+    """What no knob of a method takes away; nothing, where it has null knobs."""
+    if method_named(name).null:
+        return ""
+    strategy = small(method_named(name))
+    kinds = {
+        "it trains in stages of its own": not strategy.epochs,
+        "it reads the rows of all tasks": strategy.reads == "all",
+        "it says how labels are learned": bool(strategy.labels),
+        "it says what may move": bool(strategy.plan.trainables),
+        "it says where a step may land": bool(strategy.plan.gradients),
+    }
+    return next(why for why, holds in kinds.items() if holds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,7 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m regraft.worlds.pairs", description="Measure every pair.")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     found = dict(in_processes(meet, PAIRS, parser.parse_args(arguments).jobs, "pairs of methods"))
-    said = {"methods": [n for n in METHODS if n not in LEFT_OUT], "pairs": {"+".join(p): found[p] for p in PAIRS}}
+    said = {
+        "methods": PAIRED,
+        "lasting": {name: why for name in PAIRED if (why := lasting(name))},
+        "pairs": {"+".join(pair): found[pair].why for pair in PAIRS},
+        "absent": {"+".join(pair): found[pair].absent for pair in PAIRS if not found[pair].why},
+    }
     RECORD.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

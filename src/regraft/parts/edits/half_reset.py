@@ -6,7 +6,7 @@ Paper:   "HFT: Half Fine-Tuning for Large Language Models" Hui et al. 2024. http
 Claim:   it gives back at least half of the old knowledge that full fine-tuning forgot.
 Needs:   a model in the role `before`, or what the last reset left. Without either it changes nothing.
 Leaves:  `half_reset`: the weights as they are now, which the next reset goes back to.
-Tags:    weight editing, exemplar-free, task-free, language model
+Tags:    weight editing, exemplar-free, language model
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class agem:
     source: str = "new"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise RegraftError(f"agem: the size is {self.size}; it must be at least 1")
+        if self.size < 0:
+            raise RegraftError(f"agem: the size is {self.size}; it must be 0 or more")
         if self.rows < 1:
             raise RegraftError(f"agem: rows is {self.rows}; it must be at least 1")
 

@@ -41,8 +41,8 @@ class gem:
     source: str = "new"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise RegraftError(f"gem: the size is {self.size}; it must be at least 1")
+        if self.size < 0:
+            raise RegraftError(f"gem: the size is {self.size}; it must be 0 or more")
         if not 0 <= self.gamma < float("inf"):
             raise RegraftError(f"gem: gamma is {self.gamma}; it must be 0 or more")
 

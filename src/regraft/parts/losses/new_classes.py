@@ -1,12 +1,14 @@
 """The cross-entropy among the classes of the new rows: what a step says of other classes stays as it was.
 
-    l_r = log sum_{c in C} e^{h_c} - (1 - smoothing) h_y - smoothing · mean_{c in C} h_c        C: the new rows' classes
+    l_r = log sum_{c in C} e^{h_c} - (1 - smoothing) h_y - smoothing · mean_{c in C} h_c        y in C
+    l_r = -log p(y | x_r), among all classes                                                    y not in C
 
-A head that all tasks share is learned by each task as if it were its own: neither the classes known before nor those to
-come are pushed down.
+C: the classes of the new rows. A head that all tasks share is learned by each task as if it were its own: neither the
+classes known before nor those to come are pushed down. A row of another class, as replay reads it, counts among all.
 
 Paper:   "Learning to Prompt for Continual Learning" Wang et al. 2022. https://arxiv.org/abs/2112.08654
 Needs:   the rows named by `source`, with classes in column `y`.
+Differs: the paper replays no rows and has the first line alone, which is not bounded below for a row of another class.
 Tags:    class-incremental, calibration
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
@@ -46,7 +49,8 @@ class _NewClasses:
         said = h.gather(-1, view.targets[..., None])[..., 0]
         if smoothing:
             said = (1 - smoothing) * said + smoothing * among.mean(-1)
-        return among.logsumexp(-1) - said
+        own = among.logsumexp(-1) - said
+        return torch.where(torch.isin(view.targets, self.new), own, view.nll)
 
     def weight(self, view: View) -> Tensor | None:
         return None

@@ -10,7 +10,7 @@ Claim:   after new skills it knows more of what it knew before than full fine-tu
 Needs:   `rest` names what moves in every update: embeddings, norms, the head.
 Leaves:  `half`: how many updates there were, and which matrices this one moved.
 Differs: halves that do not come out even are rounded up.
-Tags:    parameter isolation, exemplar-free, task-free, language model, continual fine-tuning
+Tags:    parameter isolation, exemplar-free, language model, continual fine-tuning
 """
 
 from __future__ import annotations
