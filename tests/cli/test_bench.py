@@ -93,6 +93,8 @@ def test_own_data_and_an_own_method(run: Any, tmp_path: Path, monkeypatch: pytes
             "grounds.a.judged: no key 'taks'; did you mean 'tasks'",
         ),
         ("grounds: {a: {judged: {train: none.csv, tasks: 2}}}", "cannot be read"),
+        ("grounds: {}", "bad.yaml: `grounds` names no ground"),
+        ("grounds: {a: {judged: {train: judged.csv, tasks: 2}}}", "no column 'label'. `label: COLUMN` names it; text"),
         ("grounds: {a: {judged: {train: judged.csv, label: kind, tasks: 3}}}", "4 classes cannot be dealt out"),
         ("grounds: {a: {judged: {train: judged.csv, label: kind, tasks: [[a, z]]}}}", "judged.csv has the label 'z'"),
         ("methods: [none]\ngrounds: {a: {judged: {train: judged.csv, label: kind, tasks: 2}}}", "no strategy 'none'"),
@@ -104,6 +106,22 @@ def test_recipes_that_say_nothing_to_run(run: Any, tmp_path: Path, recipe: str, 
     out, err = run("bench", "continual", "--recipe", "bad.yaml", "--seeds", "1", "--settings", "1", code=2)
     assert says in out + err
     assert "Traceback" not in out + err
+
+
+def test_own_text_for_a_language_model(run: Any, tmp_path: Path) -> None:
+    rows = [{"text": f"{word} {i} " * 12, "domain": word} for i in range(12) for word in ("law", "mail")]
+    for name, part in (("judged", rows[:14]), ("tuning", rows[14:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    (tmp_path / "texts.yaml").write_text(
+        "methods: [er, lwf]\ngrounds:\n  notes:\n    judged: {train: judged.jsonl, by: domain}\n"
+        "    tuning: {train: tuning.jsonl, by: domain}\n    context: 16\n"
+        "    network: {llama: {width: 8, depth: 1, heads: 2, vocabulary: 260}}\n"
+    )
+    out, _ = run("bench", "continual", "--recipe", "texts.yaml", "--seeds", "1", "--settings", "1", "--out", "found")
+    assert "notes: 2 domains of text (law, mail), 16 tokens a row, 1 epoch; losses in nats a token" in out
+    found = json.loads((tmp_path / "found" / "results.json").read_text())
+    assert {row["method"] for row in found["rows"]["notes"]} == {"naive", "er", "lwf"}
+    assert not any(row.get("refused") for row in found["rows"]["notes"])
 
 
 def test_a_ground_that_there_is_not(run: Any) -> None:

@@ -59,7 +59,7 @@ def test_a_column_is_numbers_wherever_its_first_fraction_is(tmp_path: Path) -> N
         ("a,label\nred,x\n", {"text": "a"}, "needs a network with a tokenizer"),
         ("a,label\n1,x\n", {"apart": ["b"]}, "no column 'b'"),
         ("a,b,label\n1,,x\n1,u,y\n", {"apart": ["b"]}, "row 1: a row has no 'b'"),
-        ("", {}, "cannot be read"),
+        ("", {}, "t.csv: the file has no rows$"),
         ("a,label\n", {}, "t.csv: the file has no rows"),
         ("a,b,label\n1,1,x\n2,n/a?,x\n3,3,y\n", {}, "row 2, column 'b': 'n/a\\?' is no number; 2 others"),
         ("a,b,label\n1,red,x\n", {"columns": ["b"]}, "row 1, column 'b': 'red' is no number"),
@@ -79,6 +79,22 @@ def test_tables_that_cannot_be_learned(tmp_path: Path, text: str, knobs: dict[st
 def test_a_file_that_there_is_not(tmp_path: Path) -> None:
     with pytest.raises(RegraftError, match=r"none.csv: cannot be read: No such file or directory$"):
         labelled(str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.jsonl", ""), ("a.jsonl", "\n"), ("a.json", "[]"), ("a.parquet", "")])
+def test_files_without_rows(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RegraftError, match=f"{name}: the file has no rows$"):
+        labelled(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e300])
+def test_tensors_that_are_not_finite(tmp_path: Path, value: float) -> None:
+    x = torch.zeros(3, 2, 2, dtype=torch.float64)
+    x[1, 0, 1] = value
+    save_file({"x": x, "y": torch.arange(3)}, tmp_path / "rows.safetensors")
+    with pytest.raises(RegraftError, match=r"rows.safetensors, row 2: x\[0, 1\] is missing or infinite"):
+        labelled(str(tmp_path / "rows.safetensors"))
 
 
 def test_text_is_tokenised(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from regraft.parts.losses.policy_gradient import policy_gradient
 from regraft.parts.samplers.rollouts import rollouts
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.transforms.group_advantage import group_advantage
-from regraft.worlds import llama
+from regraft.worlds import llama, operations
 
 PROMPTS = ["ab", "c", "abcd", "bb", "dca"]
 
@@ -160,3 +160,14 @@ def test_blocks_of_different_length_are_joined() -> None:
     assert rows["counts"].tolist() == [[0, 1, 0, 0, 0], [0, 1, 1, 1, 1]]
     assert rows["old_log_probs"].tolist() == [[0, -1, 0, 0, 0], [0, -1, -1, -1, -1]]
     assert join_blocks([]).count == 0
+
+
+def test_the_example_in_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "skills.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0].replace("steps=100", "steps=2")
+    monkeypatch.setattr(operations, "STEPS", 2)
+    operations._base.cache_clear()
+    names: dict[str, Any] = {}
+    exec(code, names)
+    operations._base.cache_clear()
+    assert float(names["fitted"].memory["rollouts"]["written"].sum()) == 256

@@ -83,12 +83,17 @@ def test_inputs_that_the_network_cannot_read(tmp_path: Path, x: Tensor, judged: 
         ("grounds: {a: {judged: {train: R}}}", "grounds.a.judged: a stream says `tasks` or `by`, one of them"),
         (
             "grounds: {a: {judged: {train: R, by: x, tolld: 1}}}",
-            "a.judged: no key 'tolld'; did you mean 'told'. Keys: tr",
+            "a.judged: no key 'tolld'; did you mean 'told'. Keys: blur, times, boundaries, train",
         ),
         ("grounds: {a: {judged: {train: R, by: x, blur: 2}}}", "blur: input should be less than 1, not 2"),
         ("grounds: {a: {network: {timm: R}}}", "grounds.a has no key 'judged'"),
         ("grounds: {a: {judgd: R}}", "grounds.a has no key 'judged'"),
         ("ground: {}", "the file has no key 'grounds'"),
+        ("grounds: {}", "bench.yaml: `grounds` names no ground. Name one"),
+        ("grounds: []", "grounds: must be a mapping, not \\[\\]"),
+        ("grounds:", "grounds: must be a mapping, not None"),
+        ("grounds: {a: {network: {llama: {}}}}", "grounds.a has no key 'judged'"),
+        ("grounds: {a: {judged: {train: R, by: x}, tuning: {train: R, by: x}}}", "a: the stream to tune on is the one"),
         ("method: [er]\ngrounds: {}", "bench.yaml: no key 'method'; did you mean 'methods'"),
         ("grounds: {a: {judged: {train: R, by: x}, tuning: {train: R, of: x}}}", "grounds.a.tuning: no key 'of'"),
         ("methods: er\ngrounds: {}", "methods: must be a list, not 'er'"),
@@ -200,4 +205,46 @@ def test_a_task_without_tests_is_told_by_its_labels(tmp_path: Path) -> None:
     table(tmp_path / "a.csv", "f0,f1,label", "1,10,cup", "2,10,tea")
     table(tmp_path / "b.csv", "f0,f1,label", "1,10,cup")
     with pytest.raises(RegraftError, match="ground 'a', judged: task 'tea': a task needs rows to learn and rows to be"):
+        ground_of(path, "a").judged(0)
+
+
+def test_a_stream_without_boundaries_is_read_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = tables(tmp_path, "tasks: [['0'], ['1']], boundaries: false")
+    table(tmp_path / "a.csv", "f0,f1,label", *(f"{i},{i % 3},{i % 2}" for i in range(40)))
+    ground = ground_of(path, "a")
+    assert (ground.says, ground.epochs) == (
+        "a.csv: 2 tasks, in order and without boundaries, 1 epoch; 2 columns read (f0, f1)",
+        1.0,
+    )
+    scenario = ground.judged(0)
+    assert not scenario.boundaries
+    for task in scenario.tasks:
+        assert bool((task.train["x"][:, 0].diff() > 0).all())
+    assert ground_of(tables(tmp_path, "test: b.csv, tasks: 1"), "a").epochs == 10.0
+
+
+@pytest.mark.parametrize(
+    ("ground", "says"),
+    [
+        ("judged: {train: R, by: x, boundaries: false}, epochs: 3", "without boundaries is read once: epochs is 3"),
+        (
+            "judged: {train: R, by: x, boundaries: false}, tuning: {train: S, by: x}",
+            "must be alike for the stream that",
+        ),
+        (
+            "judged: {train: R, by: x, boundaries: maybe}",
+            "grounds.a.judged.boundaries: input should be a valid boolean",
+        ),
+        ("judged: {train: R, by: x, boundary: false}", "no key 'boundary'; did you mean 'boundaries'"),
+    ],
+)
+def test_boundaries_that_cannot_be(tmp_path: Path, ground: str, says: str) -> None:
+    (tmp_path / "bench.yaml").write_text(f"grounds: {{a: {{{ground}}}}}")
+    with pytest.raises(RegraftError, match=says):
+        read_bench(tmp_path / "bench.yaml")
+
+
+def test_a_stream_that_is_told_has_boundaries(tmp_path: Path) -> None:
+    path = tables(tmp_path, "test: b.csv, tasks: 2, told: true, boundaries: false")
+    with pytest.raises(RegraftError, match="ground 'a', judged: rows of this stream say of which task they are"):
         ground_of(path, "a").judged(0)

@@ -75,9 +75,11 @@ def continual(
 
 def _ground(recipe: Path | None, name: str) -> Ground:
     if recipe is not None:
-        from regraft.recipes.grounds import ground_of
+        from regraft.recipes.grounds import GroundFile, ground_of, read_bench
+        from regraft.worlds import own_texts
 
-        return ground_of(recipe, name)
+        said = read_bench(recipe).grounds[name]
+        return ground_of(recipe, name) if isinstance(said, GroundFile) else own_texts.ground_of(recipe, name, said)
     from regraft.worlds.grounds import GROUNDS
 
     if name not in GROUNDS:

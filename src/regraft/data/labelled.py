@@ -71,11 +71,10 @@ def labelled(
     path = Path(source)
     if path.suffix == ".safetensors":
         return _tensors(path, apart)
-    table = _dataset(path, source, split)
-    if not len(table):
-        raise RegraftError("the file has no rows" if path.is_file() else "there are no rows", where=source)
+    table = table_of(source, split)
     if label not in table.column_names:
-        raise RegraftError(f"no column {label!r}{nearest(label, table.column_names)}", where=source)
+        do = "`label: COLUMN` names it; text without labels is for a language model (`network: {llama: {}}`)"
+        raise RegraftError(f"no column {label!r}{nearest(label, table.column_names)}", where=source, do=do)
     said = table[label]
     feature = table.features[label]
     names = list(feature.names) if hasattr(feature, "names") else None
@@ -89,8 +88,7 @@ def labelled(
         place = f"{source}, row {told.index(unknown) + 1}"
         raise RegraftError(f"label {unknown!r} is no class of the training rows", where=place)
     y = torch.tensor([numbers[v] for v in told])
-    if lacking := next((name for name in apart if name not in table.column_names), None):
-        raise RegraftError(f"no column {lacking!r}{nearest(lacking, table.column_names)}", where=source)
+    others = {name: column_of(table, name, source) for name in apart}
     free = [name for name in table.column_names if name != label and name not in apart]
     if lacking := next((name for name in columns or () if name not in free), None):
         what = f"no column {lacking!r}{nearest(lacking, free)}"
@@ -98,10 +96,6 @@ def labelled(
             what = f"column {lacking!r} is not for learning from"
         raise RegraftError(what, where=source)
     x, read = _inputs(table, free, columns, source, text, tokenise, size)
-    others = {name: list(table[name]) for name in apart}
-    for name, values in others.items():
-        if None in values:
-            raise RegraftError(f"a row has no {name!r}", where=f"{source}, row {values.index(None) + 1}")
     unread = tuple(name for name in free if name not in read)
     return Labelled(Rows({"x": x, "y": y}), tuple(map(str, known)), others, read, unread)
 
@@ -137,8 +131,33 @@ def _tensors(path: Path, apart: Sequence[str]) -> Labelled:
         raise RegraftError(f"{uneven[0]} is {shape}; it must have one value per row, [{len(x)}]", where=path)
     others = {name: found[name].tolist() for name in apart}
     x = x.float() if x.is_floating_point() else x
+    if not bool(torch.isfinite(x).all()):
+        row, *place = (~torch.isfinite(x)).nonzero()[0].tolist()
+        raise RegraftError(f"x{place} is missing or infinite", where=f"{path}, row {row + 1}")
     count = int(y.max()) + 1 if len(y) else 0
     return Labelled(Rows({"x": x, "y": y}), tuple(map(str, range(count))), others)
+
+
+def column_of(table: Any, name: str, source: str) -> list[Any]:
+    """The values of a column; RegraftError for one that is not there or has a hole."""
+    if name not in table.column_names:
+        raise RegraftError(f"no column {name!r}{nearest(name, table.column_names)}", where=source)
+    values = list(table[name])
+    if None in values:
+        raise RegraftError(f"a row has no {name!r}", where=f"{source}, row {values.index(None) + 1}")
+    return values
+
+
+def table_of(source: str, split: str = "train") -> Any:
+    """A file, a folder of images, a saved dataset or a hub name as `datasets` reads it.
+
+    Raises RegraftError for what cannot be read, and where there are no rows.
+    """
+    path = Path(source)
+    table = _dataset(path, source, split)
+    if not len(table):
+        raise RegraftError("the file has no rows" if path.is_file() else "there are no rows", where=source)
+    return table
 
 
 def _dataset(path: Path, source: str, split: str) -> Any:
@@ -169,9 +188,16 @@ def _dataset(path: Path, source: str, split: str) -> Any:
         raise
     except Exception as error:
         cause = error.__cause__ or error
+        if path.is_file() and _is_empty(path, cause):
+            raise RegraftError("the file has no rows", where=source) from None
         told = getattr(cause, "strerror", None) or str(cause)
         said = (told.strip() or type(error).__name__).splitlines()[0]
         raise RegraftError(f"cannot be read: {said}", where=source) from None
+
+
+def _is_empty(path: Path, cause: BaseException) -> bool:
+    """Whether a file could not be read because nothing is in it."""
+    return not path.stat().st_size or "corresponds to no data" in str(cause)
 
 
 def _inputs(

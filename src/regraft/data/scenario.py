@@ -4,6 +4,7 @@ class-incremental     each task brings classes of its own; one head for all
 task-incremental      the same, and of every row the task is known: it is learned and asked among that task's classes
 domain-incremental    the classes stay, the inputs change
 long                  each task has a few classes drawn at random, so that they come back
+task-free             one unbroken run: no learner is told where a task ends, every row comes once, in order
 
 Paper: "Three types of incremental learning" van de Ven et al. 2022. https://arxiv.org/abs/1904.07734
 """
@@ -65,12 +66,14 @@ class Scenario:
     Attributes:
         better: `higher`: it is judged by the part of rows classified rightly; `lower`: by their mean loss in nats.
         tests: the rows that it is judged on, where they are not those of each task: so many tasks share them.
+        boundaries: whether a learner is told where a task ends.
     """
 
     name: str
     tasks: tuple[Task, ...]
     better: Literal["higher", "lower"] = "higher"
     tests: tuple[Rows, ...] = ()
+    boundaries: bool = True
 
     @property
     def judged(self) -> list[tuple[Rows, Tensor | None]]:
@@ -170,7 +173,8 @@ def domains(
 
 
 def blurred(scenario: Scenario, share: float, *, seed: int = 0) -> Scenario:
-    """The same stream with blurry boundaries: `share` of each task's rows is dealt out to the other tasks at random.
+    """The same stream with blurry boundaries: `share` of each task's rows is dealt out to the other tasks at random,
+    where they come at random places among the rows that stayed.
 
     Raises RegraftError where rows say of which task they are: there are no boundaries to blur.
     """
@@ -192,10 +196,26 @@ def blurred(scenario: Scenario, share: float, *, seed: int = 0) -> Scenario:
         to = torch.where(away, to, i)
         for j in range(count):
             parts[j].append(rows.where(to == j))
-    tasks = [
-        Task.of(t.name, Rows.join(p), t.test, t.asked, t.number) for t, p in zip(scenario.tasks, parts, strict=True)
-    ]
+    tasks = []
+    for j, (task, its) in enumerate(zip(scenario.tasks, parts, strict=True)):
+        at = [torch.rand(rows.count, generator=dice) if i != j else _evenly(rows.count) for i, rows in enumerate(its)]
+        rows = Rows.join(its).take(torch.cat(at).argsort(stable=True))
+        tasks.append(Task.of(task.name, rows, task.test, task.asked, task.number))
     return replace(scenario, tasks=tuple(tasks))
+
+
+def _evenly(count: int) -> Tensor:
+    return (torch.arange(count) + 0.5) / max(count, 1)
+
+
+def unbroken(scenario: Scenario) -> Scenario:
+    """The same stream without boundaries (task-free): one run through the rows of all tasks, as they lie there.
+
+    Raises RegraftError where rows say of which task they are.
+    """
+    if scenario.told:
+        raise RegraftError("rows of this stream say of which task they are, which tells its boundaries")
+    return replace(scenario, boundaries=False)
 
 
 def recurring(scenario: Scenario, times: int) -> Scenario:

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regraft.core.errors import RegraftError, nearest
 from regraft.core.names import regular_file
 from regraft.core.written import Repeated, from_yaml
 from regraft.recipes.learn import learn
 from regraft.recipes.resolve import refused
+
+
+class Said(BaseModel):
+    """A mapping of a recipe file: no other keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def beside(home: Path, source: str) -> str:
+    """A file or folder beside the recipe, or whatever else the name says."""
+    path = home / source
+    return str(path) if path.exists() else source
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Errors begin with where the recipe says what they are about."""
+    try:
+        yield
+    except RegraftError as error:
+        what = f"{error.where}: {error.what}" if error.where else error.what
+        raise RegraftError(what, where=where, do=error.do) from None
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

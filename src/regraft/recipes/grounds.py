@@ -7,23 +7,23 @@ grounds:
     tuning: {train: toys.csv, label: category, tasks: 5}       # none: methods are judged at their defaults
     network: {perceptron: [256, 256]}
     epochs: 20
+
+Those of text for a language model are in `text_grounds`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
-    Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -34,19 +34,20 @@ from torch import Tensor, nn
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
 from regraft.data.labelled import Labelled, labelled
-from regraft.data.scenario import Scenario, Task, blurred, few_shot, recurring, split_classes
+from regraft.data.scenario import Scenario, Task, few_shot, split_classes
 from regraft.engine.training import Training
 from regraft.models.backbones import of_timm, pretrained, tokenizer_of
 from regraft.models.classifier import Classifier
 from regraft.numerics.dice import seeded
 from regraft.numerics.mixture import places_by
 from regraft.recipes.comparison import Ground
-from regraft.recipes.files import read_mapping
+from regraft.recipes.course import HELD_OUT, Count, Course, Positive, check_streams, counted
+from regraft.recipes.files import Said, beside, read_mapping, told
 from regraft.recipes.resolve import refused
+from regraft.recipes.text_grounds import TextGroundFile, is_text
 
-HELD_OUT = 0.2
-Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Model = TypeVar("Model", bound=BaseModel)
+
 Label = Annotated[str, BeforeValidator(lambda said: str(said) if isinstance(said, int | float) else said)]
 MOST_NAMED = 8
 
@@ -59,11 +60,7 @@ def _tasks_or_lists(said: Any, check: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError(f"must be a number of tasks or a list of lists of labels, not {said!r}") from None
 
 
-class _Said(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StreamFile(_Said):
+class StreamFile(Course):
     """A stream of tasks: rows with labels, dealt out by class, or by the values of a column.
 
     Features of a table are standardised; images and texts are not. Columns of `train` and `test` meet by their names.
@@ -74,8 +71,7 @@ class StreamFile(_Said):
         tasks: how many of equally many classes, dealt out by seed; or the labels of each.
         by: a column whose values are the tasks, ascending, in place of `tasks`.
         told: rows say of which task they are.
-        shots: rows of each class after the first task. blur: share of rows that go to other tasks. times: how often
-            each task comes.
+        shots: rows of each class after the first task.
     """
 
     train: str
@@ -88,8 +84,6 @@ class StreamFile(_Said):
     by: str | None = None
     told: bool = False
     shots: Count | None = None
-    blur: Share = 0.0
-    times: Count = 1
 
     @model_validator(mode="after")
     def _one_way(self) -> StreamFile:
@@ -102,7 +96,7 @@ class StreamFile(_Said):
         return self
 
 
-class NetworkFile(_Said):
+class NetworkFile(Said):
     """One of: layers of a perceptron between inputs and classes; a network of timm; a folder or hub name of
     transformers."""
 
@@ -118,68 +112,105 @@ class NetworkFile(_Said):
         return self
 
 
-class GroundFile(_Said):
-    """One ground. `lr`, `batch` and `optimizer` are those of plain training; tuning varies the learning rate."""
+class GroundFile(Said):
+    """One ground. `lr`, `batch` and `optimizer` are those of plain training; tuning varies the learning rate.
+
+    Attributes:
+        epochs: none: 10, and 1 for a stream without boundaries.
+    """
 
     judged: StreamFile
     tuning: StreamFile | None = None
     network: NetworkFile = NetworkFile(perceptron=(256, 256))
     memory: Count = 200
-    epochs: Annotated[float, Field(gt=0)] = 10.0
+    epochs: Positive | None = None
     batch: Count = 32
-    lr: Annotated[float, Field(gt=0)] = 0.05
+    lr: Positive = 0.05
     optimizer: Literal["SGD", "AdamW"] = "SGD"
 
+    @model_validator(mode="after")
+    def _apart(self) -> GroundFile:
+        check_streams(self.judged, self.tuning, self.epochs)
+        return self
 
-class BenchFile(_Said):
-    """A recipe of `bench continual`."""
+    @property
+    def passes(self) -> float:
+        """Epochs, as they were said or are usual."""
+        return self.epochs or (10.0 if self.judged.boundaries else 1.0)
+
+    @property
+    def sources(self) -> list[str]:
+        """Every file that is named."""
+        streams = [stream for stream in (self.judged, self.tuning) if stream is not None]
+        named = [source for stream in streams for source in (stream.train, stream.test)]
+        return [source for source in (*named, self.network.transformers) if source is not None]
+
+
+class _Grounds(Said):
+    """What is to be said of grounds of rows with labels."""
 
     bench: Literal["continual"] = "continual"
     methods: tuple[str, ...] = ()
     grounds: dict[str, GroundFile]
 
 
+class _TextGrounds(Said):
+    """And of grounds of text, beside those."""
+
+    grounds: dict[str, TextGroundFile]
+
+
+@dataclass(frozen=True)
+class BenchFile:
+    """A recipe of `bench continual`."""
+
+    methods: tuple[str, ...]
+    grounds: Mapping[str, GroundFile | TextGroundFile]
+
+
 def read_bench(path: Path) -> BenchFile:
     """Raises RegraftError for a file that is not such a recipe, and says where."""
     said = read_mapping(path)
+    named = said["grounds"] if isinstance(said.get("grounds"), dict) else {}
+    texts = {name: ground for name, ground in named.items() if is_text(ground)}
+    others = {**said, "grounds": {k: v for k, v in named.items() if k not in texts}} if named else said
+    rows, of_text = _valid(_Grounds, others, path), _valid(_TextGrounds, {"grounds": texts}, path)
+    if not named:
+        raise RegraftError("`grounds` names no ground", where=path, do="Name one, with its stream: `judged`")
+    found: dict[str, GroundFile | TextGroundFile] = {**rows.grounds, **of_text.grounds}
+    return BenchFile(rows.methods, {name: found[name] for name in named})
+
+
+def _valid(model: type[Model], said: Any, path: Path) -> Model:
     try:
-        return BenchFile.model_validate(said)
+        return model.model_validate(said)
     except ValidationError as error:
-        raise refused(error, path, BenchFile) from None
+        raise refused(error, path, model) from None
 
 
 def local_files(path: Path) -> list[Path]:
     """The files on this machine that a recipe's grounds are made of."""
     found = []
     for ground in read_bench(path).grounds.values():
-        streams = [stream for stream in (ground.judged, ground.tuning) if stream is not None]
-        named = [_local(path.parent, source) for stream in streams for source in (stream.train, stream.test) if source]
-        if ground.network.transformers is not None:
-            named.append(_local(path.parent, ground.network.transformers))
-        for each in map(Path, named):
+        for each in (Path(beside(path.parent, source)) for source in ground.sources):
             found += sorted(file for file in each.rglob("*") if file.is_file()) if each.is_dir() else [each]
     return [file for file in dict.fromkeys(found) if file.is_file()]
-
-
-def _local(home: Path, source: str) -> str:
-    """A source as `labelled` reads it: a file or folder beside the recipe, or whatever else the name says."""
-    beside = home / source
-    return str(beside) if beside.exists() else source
 
 
 def ground_of(path: Path, name: str) -> Ground:
     """The ground of that name in a recipe file. Data are read once a process."""
     said = read_bench(path).grounds[name]
+    assert isinstance(said, GroundFile), "texts have a ground of their own"
     home = path.parent
     network = said.network
     if network.transformers is not None:
-        network = network.model_copy(update={"transformers": _local(home, network.transformers)})
+        network = network.model_copy(update={"transformers": beside(home, network.transformers)})
     training = Training(steps=1, batch=said.batch, lr=said.lr, optimizer=said.optimizer, clip=None, explode=1e9)
     streams = (said.judged, said.tuning)
     reads = list(dict.fromkeys(_reads(_rows(home, each, network)[0]) for each in streams if each is not None))
     columns = "; ".join(f"{'to tune on, ' if i else ''}{what}" for i, what in enumerate(reads) if what)
     says = (
-        f"{said.judged.train}: {_tasks(said.judged)}, {_count(said.epochs, 'epoch')}{'; ' if columns else ''}{columns}"
+        f"{said.judged.train}: {_tasks(said.judged)}, {counted(said.passes, 'epoch')}{'; ' if columns else ''}{columns}"
     )
 
     def stream(each: StreamFile, key: str) -> Callable[[int], Scenario]:
@@ -191,31 +222,25 @@ def ground_of(path: Path, name: str) -> Ground:
         None if said.tuning is None else stream(said.tuning, "tuning"),
         lambda tasks, seed: _network(network, tasks, seed),
         training,
-        said.epochs,
+        said.passes,
         said.memory,
     )
 
 
 def _tasks(said: StreamFile) -> str:
     count = said.tasks if isinstance(said.tasks, int) else len(said.tasks or ())
-    what = [_count(count, "task") if said.by is None else f"a task for each {said.by}"]
+    what = [counted(count, "task") if said.by is None else f"a task for each {said.by}"]
     what += ["told"] * said.told
-    what += [] if said.shots is None else [f"{_count(said.shots, 'row')} of each class after the first task"]
-    what += [f"{said.blur:.0%} of the rows in other tasks"] if said.blur else []
-    what += [f"each {said.times} times"] if said.times > 1 else []
-    return ", ".join(what)
+    what += [] if said.shots is None else [f"{counted(said.shots, 'row')} of each class after the first task"]
+    return ", ".join(what + said.says())
 
 
 def _reads(rows: Labelled) -> str:
     """Which columns of a table are read, and which are not; empty for what is no table."""
     if not rows.read or not (rows.unread or rows.rows["x"].dim() == 2):
         return ""
-    what = f"{_count(len(rows.read), 'column')} read ({_named(rows.read)})"
+    what = f"{counted(len(rows.read), 'column')} read ({_named(rows.read)})"
     return what + (f", not {', '.join(rows.unread)}" if rows.unread else "")
-
-
-def _count(number: float, thing: str) -> str:
-    return f"{number:g} {thing}{'' if number == 1 else 's'}"
 
 
 def _named(columns: Sequence[str]) -> str:
@@ -226,19 +251,16 @@ def _named(columns: Sequence[str]) -> str:
 def _stream(home: Path, said: StreamFile, network: NetworkFile, seed: int, where: str) -> Scenario:
     """The tasks of a stream; `where` the recipe says it, for the error."""
     train, test = _rows(home, said, network)
-    try:
+    with told(where):
         return _dealt(said, train, test, seed)
-    except RegraftError as error:
-        what = f"{error.where}: {error.what}" if error.where else error.what
-        raise RegraftError(what, where=where, do=error.do) from None
 
 
 def _dealt(said: StreamFile, train: Labelled, test: Labelled | None, seed: int) -> Scenario:
     if test is None:
         order = torch.randperm(train.rows.count, generator=torch.Generator().manual_seed(seed))
         held = round(HELD_OUT * train.rows.count)
-        learned, asked = train.rows.take(order[held:]), train.rows.take(order[:held])
-        places = order[held:], order[:held]
+        places = order[held:] if said.boundaries else order[held:].sort().values, order[:held]
+        learned, asked = (train.rows.take(at) for at in places)
     else:
         learned, asked = train.rows, test.rows
         places = torch.arange(learned.count), torch.arange(asked.count)
@@ -257,9 +279,7 @@ def _dealt(said: StreamFile, train: Labelled, test: Labelled | None, seed: int) 
         dealt = [[numbers[c] for c in group] for group in said.tasks or ()]
         tasks = split_classes(learned, asked, dealt, told=said.told, labels=train.classes)
     tasks = few_shot(tasks, said.shots, seed=seed) if said.shots is not None else tasks
-    tasks = blurred(tasks, said.blur, seed=seed) if said.blur else tasks
-    tasks = recurring(tasks, said.times) if said.times > 1 else tasks
-    return _standardised(tasks)
+    return _standardised(said.of(tasks, seed))
 
 
 def _by_values(train: Rows, test: Rows, train_by: list[Any], test_by: list[Any], told: bool) -> Scenario:
@@ -294,7 +314,7 @@ def _rows(home: Path, said: StreamFile, network: NetworkFile) -> tuple[Labelled,
 
     def read(source: str, classes: Sequence[str] | None) -> Labelled:
         found = labelled(
-            _local(home, source),
+            beside(home, source),
             label=said.label,
             text=said.text,
             tokenise=tokenise,

@@ -4,7 +4,8 @@
                      release, on a copy of it                                      the version that answers
 
 What its parts leave in memory reaches the next task; so do the classes that were learned (`classes`). Rows of memory
-come beside the batch, so that a training reads a new row as often with them as without.
+come beside the batch, so that a training reads a new row as often with them as without. A stream without boundaries is
+one such training, over the rows of all tasks in order.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import itertools
 import math
 import shutil
 import traceback
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regraft.core.errors import Clash, Diverged, RegraftError, nearest
-from regraft.core.parts import Answers, Edit, Model, Out
+from regraft.core.parts import Answers, Context, Edit, Model, Out
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.data.scenario import Scenario, Task
@@ -41,6 +43,7 @@ from regraft.parts.losses.nll import nll
 from regraft.parts.metrics.ability_matrix import AbilityMatrix
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.recipes.resolve import modules, no_strategy
+from regraft.recipes.unbroken import LEFT, InOrder, check_parts, leaving, needs, part_name, put, steps_of
 
 TESTED_ROWS = 4096
 
@@ -253,11 +256,13 @@ def live(
 ) -> Lived:
     """Learns the tasks of a scenario in order; `model` ends as it is after the last.
 
+    Without boundaries, the scores after a task are those of the model when its last row was learned, amid the training.
+
     Args:
         training: its `batch` counts new rows; its `steps` are set by `epochs` and the task's rows.
         folder: where the stream is kept; one that was stopped goes on from there and ends in the same bits. A stream
             that has more tasks by now goes on with those; what earlier versions score on them is NaN.
-        on_task: told each task's number and the scores after it.
+        on_task: told each task's number and the scores after it; of a stream without boundaries, in the end.
         on_notice: told of a damaged checkpoint, and that an older one serves.
 
     Raises RegraftError for a part that cannot do what the stream asks of it.
@@ -267,9 +272,12 @@ def live(
     place = None if folder is None else Path(folder)
     stream = _Stream(model, scenario, strategy, training, epochs, meter, place, checkpoint_seconds, on_notice)
     for i in range(stream.done, len(scenario.tasks)):
-        stream.learn(i)
+        if scenario.boundaries:
+            stream.learn(i)
+        elif i == 0:
+            stream.learn_unbroken()
         if on_task is not None:
-            on_task(i, list(stream.scores[-1]))
+            on_task(i, list(stream.scores[i + 1]))
     taught = scenario.taught.numpy() if scenario.tests else None
     return Lived(np.array(stream.scores), scenario.better, stream.memory, taught)
 
@@ -294,7 +302,8 @@ class _Stream:
         self.folder, self.checkpoint_seconds, self.on_notice = folder, checkpoint_seconds, on_notice
         own = any(feed.name == "new" for feed in strategy.plan.feeds)
         labels = strategy.labels or (Weighted(nll()),)
-        self.plan = Plan(() if own else (Feed("new", shuffled()),)) + strategy.plan + Plan(losses=labels)
+        self.added = strategy.plan + Plan(losses=labels)
+        self.plan = Plan(() if own else (Feed("new", shuffled()),)) + self.added
         steps = (*strategy.before, *strategy.after, *strategy.release)
         keeps = strategy.fresh or any(isinstance(step, Stage) and step.fresh for step in steps)
         self.first = {name: tensor.clone() for name, tensor in model.state().items()} if keeps else {}
@@ -302,6 +311,8 @@ class _Stream:
         self.scores: list[list[float]] = []
         self.done = 0
         self.of = _fingerprint(scenario, strategy, training, epochs)
+        if not scenario.boundaries:
+            self._check_unbroken()
         saved, damage = (None, []) if folder is None else checkpoint.newest(folder / "tasks")
         for error in damage:
             on_notice(f"{error}; the checkpoint before it serves")
@@ -340,6 +351,46 @@ class _Stream:
         self.memory = {**self.memory, "classes": torch.cat([known, task.classes]).unique()}
         self.scores.append(tested(answering, self.scenario, strategy, memory))
         self.done = i + 1
+        self._keep()
+
+    def _check_unbroken(self) -> None:
+        """Raises RegraftError for a strategy that needs boundaries, and for rows that come more than once."""
+        strategy = self.strategy
+        if self.epochs != 1:
+            said = f"a stream without boundaries is read once, not for {self.epochs:g} epochs"
+            raise RegraftError(said, do="Set epochs to 1")
+        for step in (*strategy.before, *strategy.after, *strategy.release):
+            raise needs(part_name(step), "it comes before or after each task")
+        if strategy.reads == "all":
+            raise needs("the strategy", "every task reads the rows of those before it again")
+        if strategy.fresh:
+            raise needs("the strategy", "every task begins with the first weights")
+        if strategy.epochs != 1:
+            raise needs(
+                "the strategy", f"it makes {strategy.epochs:g} passes over a task, and here every row comes once"
+            )
+        check_parts(self.added, self.model, {"new": self._all_rows()})
+
+    def _all_rows(self) -> Rows:
+        return _numbered(Rows.join(task.train for task in self.scenario.tasks))
+
+    def learn_unbroken(self) -> None:
+        """All tasks, in one training."""
+        scenario, rows, plain = self.scenario, self._all_rows(), self.model.copy()
+
+        def passed(ctx: Context) -> list[float]:
+            put(plain, ctx.models["student"])
+            return tested(plain, scenario, self.strategy, leaving(self.added, ctx))
+
+        ends = list(itertools.accumulate(task.train.count for task in scenario.tasks))
+        plan = Plan((Feed("new", InOrder(ends, passed)),)) + self.added
+        stage = Stage(plan, steps=steps_of(rows.count, self.training.batch))
+        found = dict(self._take(self.model, stage, {"new": rows}, {}, self.training.seed, f"{len(ends) - 1}.0"))
+        scores = found.pop(LEFT)
+        self.memory = {**found, "classes": torch.cat([task.classes for task in scenario.tasks]).unique()}
+        last = tested(self.model, scenario, self.strategy, self.memory)
+        self.scores += [*scores, *[last] * (len(ends) - len(scores))]
+        self.done = len(ends)
         self._keep()
 
     def _keep(self) -> None:
@@ -451,7 +502,10 @@ def _fingerprint(scenario: Scenario, strategy: Strategy, training: Training, epo
     """What a stream's results depend on beside the network: by itself, and of each task its name, labels and shapes."""
     tests = [(rows.schema, rows.count) for rows in scenario.tests]
     whole = hashlib.sha256(repr((scenario.name, tests, strategy, training, epochs)).encode())
-    return whole.hexdigest(), [_of_task(task) for task in scenario.tasks]
+    tasks = [_of_task(task) for task in scenario.tasks]
+    if not scenario.boundaries:  # all of it is one training
+        whole.update("".join(tasks).encode())
+    return whole.hexdigest(), tasks
 
 
 def _of_task(task: Task) -> str:
