@@ -1,6 +1,8 @@
 """Every task is learned together with all rows of the tasks before it: what keeping everything costs and gives.
 
-Tags: upper bound, replay
+Paper: "CORe50: a New Dataset and Benchmark for Continuous Object Recognition" Lomonaco and Maltoni 2017.
+       https://arxiv.org/abs/1705.03550
+Tags:  upper bound, replay
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Training anew on the rows of all tasks so far: what one would reach without a stream.
 
-Tags: upper bound
+Paper: "Learning without Forgetting" Li and Hoiem 2016 (joint training as what could be reached).
+       https://arxiv.org/abs/1606.09282
+Tags:  upper bound
 """
 
 from __future__ import annotations
