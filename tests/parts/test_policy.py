@@ -15,8 +15,11 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Progress, View
 from regraft.core.rows import Rows
 from regraft.models.causal import CausalLM
+from regraft.numerics.answers import judged_blocks
+from regraft.numerics.padded import Padded
 from regraft.parts.losses.coverage import coverage
 from regraft.parts.losses.direct_preference import direct_preference
+from regraft.parts.losses.kto import kto
 from regraft.parts.losses.policy_gradient import policy_gradient
 from regraft.parts.transforms.group_advantage import group_advantage
 
@@ -63,7 +66,7 @@ def blocks(lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Rows:
 
 
 def log_probs(model: CausalLM, rows: Rows) -> Tensor:
-    logits = model.module(input_ids=rows["input_ids"], position_ids=rows["positions"]).logits
+    logits = model.read(rows).logits
     found: Tensor = logits.log_softmax(-1).gather(2, rows["targets"][..., None])[..., 0]
     return found
 
@@ -251,3 +254,66 @@ def test_the_gradient_of_coverage_is_that_of_cross_entropy_times_a_factor(N: int
     F_N = N * p * (1 - p) ** (N - 1) / miss if miss else 1.0
     assert logit.grad is not None
     assert -float(logit.grad) == pytest.approx(F_N, rel=1e-5, abs=1e-9)
+
+
+def judged(lengths: tuple[int, ...] = (3, 2, 4, 3, 1)) -> Rows:
+    """Good and bad answers after prompts of different length."""
+    dice = torch.Generator().manual_seed(5)
+
+    def ids(count: int) -> list[int]:
+        found: list[int] = torch.randint(1, TOKENS - 1, (count,), generator=dice).tolist()
+        return found
+
+    prompts, answers = [ids(1 + i % 3) for i in range(len(lengths))], [ids(n) for n in lengths]
+    good = torch.arange(len(lengths)) % 3 != 1
+    rows = judged_blocks(Padded.of(prompts), Padded.of(answers), good)
+    other = [answers[i - 1] for i in range(len(lengths))]
+    for r in range(len(lengths)):
+        told = [rows["targets"][r][rows[name][r] != 0].tolist() for name in ("side", "mismatched")]
+        assert told == [answers[r], other[r]]
+        assert rows["side"][r].sum().sign() == (1 if good[r] else -1)
+    return rows.having(**{name: rows[name].double() for name in ("counts", "side", "mismatched")})
+
+
+@pytest.mark.parametrize("turned", [1.0, -1.0])
+def test_kto_is_its_formula(turned: float) -> None:
+    ctx, rows = context(), judged()
+    policy, reference = (network(0), network(1)) if turned > 0 else (network(1), network(0))
+    ctx.models["student"], ctx.models["before"] = policy, reference  # type: ignore[index]
+    seen, running = view(ctx, rows), kto(beta=0.7, good=0.5, bad=2.0).begin(ctx)
+    running.pooled(running.statistic(seen).mean())
+    lead = log_probs(policy, rows) - log_probs(reference, rows)
+    kl = (lead * rows["mismatched"]).sum(1).mean()
+    assert running.z == kl.clamp(min=0.0).detach()
+    r = (lead * rows["side"].abs()).sum(1)
+    for each, mine, side in zip(r, running.loss(seen), rows["side"].sum(1), strict=True):
+        z = kl.clamp(min=0.0)
+        wanted = 0.5 * torch.sigmoid(-0.7 * (each - z)) if side > 0 else 2.0 * torch.sigmoid(-0.7 * (z - each))
+        assert torch.allclose(mine, wanted)
+
+
+def test_a_mean_over_the_step_does_not_depend_on_micro_batches() -> None:
+    from regraft.core.plan import Feed, Plan, Weighted
+    from regraft.engine.fit import fit
+    from regraft.engine.training import Training
+    from regraft.parts.samplers.shuffled import shuffled
+
+    found = []
+    for micro in (None, 1, 2, 4):
+        model = network(1)
+        plan = Plan((Feed("new", shuffled()),), (Weighted(kto(beta=0.5)),))
+        training = Training(6, 4, 0.01, micro_batch=micro, log_every=1)
+        rows = judged()
+        fitted = fit(model, plan, {"new": rows.having(weight=torch.linspace(0.5, 2, rows.count))}, training)
+        found.append((model.state(), [record["kto"] for record in fitted.curve]))
+    (weights, losses), *others = found
+    assert len(set(losses)) == 6
+    for other, its in others:
+        assert its == pytest.approx(losses, rel=1e-9)
+        assert all(torch.allclose(weights[n], other[n], rtol=1e-9, atol=1e-12) for n in weights)
+
+
+@pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"good": -1.0}, {"bad": -0.1}])
+def test_knobs_of_kto(wrong: dict[str, float]) -> None:
+    with pytest.raises(RegraftError):
+        kto(**wrong)

@@ -10,7 +10,10 @@ import torch
 from test_policy import LENGTHS, PLACES, PROMPT, A, blocks, context, log_probs, network, noise, pairs, view
 from torch import Tensor
 
+from regraft.numerics.answers import judged_blocks
+from regraft.numerics.padded import Padded
 from regraft.parts.losses.direct_preference import direct_preference
+from regraft.parts.losses.kto import kto
 from regraft.parts.losses.policy_gradient import policy_gradient
 from regraft.parts.transforms.group_advantage import group_advantage
 
@@ -35,7 +38,9 @@ def trainer(kind: str, folder: Path, **knobs: Any) -> Any:
     rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 4
     settings = getattr(trl, f"{kind}Config")(output_dir=str(folder), **CPU, **knobs)
     given: dict[str, Any] = {"model": network(0).module.float(), "processing_class": tokenizer()}
-    if kind == "DPO":
+    if kind == "KTO":
+        rows = [{"prompt": "a", "completion": "b", "label": bool(i % 2)} for i in range(4)]
+    if kind in ("DPO", "KTO"):
         given["ref_model"] = network(1).module.float()
     else:
         given["reward_funcs"] = lambda completions, **_: [0.0] * len(completions)
@@ -114,6 +119,29 @@ def test_dpo(tmp_path: Path, loss: str, ours: direct_preference) -> None:
     }
     wanted = made._compute_loss(made.model, inputs, return_outputs=False)
     assert mean(ours, both) == pytest.approx(wanted.item(), abs=1e-5)
+
+
+def test_kto(tmp_path: Path) -> None:
+    made = trainer("KTO", tmp_path, beta=0.4, desirable_weight=0.7, undesirable_weight=1.6)
+    dice, size, longest = torch.Generator().manual_seed(2), 4, 9
+    prompts, answers = (torch.randint(1, 49, (size, n), generator=dice) for n in (3, longest - 3))
+    good = torch.tensor([True, False, False, True])
+
+    def inputs(of: Tensor, prefix: str) -> dict[str, Tensor]:
+        mask = torch.ones(size, longest, dtype=torch.long)
+        told = torch.cat([torch.zeros_like(prompts), torch.ones_like(of)], 1)
+        ids = torch.cat([prompts, of], 1)
+        names = [f"{prefix}{name}" for name in ("input_ids", "attention_mask")]
+        return {**dict(zip(names, (ids, mask), strict=True)), f"{prefix}completion_mask": told}
+
+    batch = {**inputs(answers, ""), **inputs(answers.roll(1, 0), "KL_"), "label": good}
+    wanted = made._compute_loss(made.model, batch, return_outputs=False)
+    rows = judged_blocks(Padded.of(prompts.tolist()), Padded.of(answers.tolist()), good)
+    ctx = context()
+    running = kto(beta=0.4, good=0.7, bad=1.6).begin(ctx)
+    seen = view(ctx, rows.having(counts=rows["counts"].double()))
+    running.pooled(running.statistic(seen).mean())
+    assert running.loss(seen).mean().item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
 def mean(part: Any, rows: Any) -> float:

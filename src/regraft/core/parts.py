@@ -374,6 +374,18 @@ class LossRun(Protocol):
         ...
 
 
+@runtime_checkable
+class Pools(LossRun, Protocol):
+    """A running loss that needs a mean over the whole step before any row's value.
+
+    `statistic` gives one number a row, [rows]; `pooled` is then told their mean over the step, a scalar without
+    gradient, however the step is cut into micro-batches, feeds or processes.
+    """
+
+    def statistic(self, view: View) -> Tensor: ...
+    def pooled(self, mean: Tensor) -> None: ...
+
+
 class PenaltyRun(Protocol):
     """A weight-space objective, charged once per optimizer step."""
 

@@ -37,6 +37,7 @@ from regraft.core.parts import (
     Model,
     Observes,
     Outcome,
+    Pools,
     Progress,
     Projects,
     ScheduleRun,
@@ -211,6 +212,12 @@ class _Term:
     name: str
     means: Means = field(default_factory=Means)
 
+    def __post_init__(self) -> None:
+        self.pools = self.run if isinstance(self.run, Pools) else None
+
+
+Pass: TypeAlias = tuple[View, Layout, list[tuple[int, View, Layout, Tensor | None]]]
+"""A micro-batch and its feeds' places; of each loss what it reads of it, the feeds' places there, and rows' weights."""
 
 Heard: TypeAlias = dict[tuple[str, str], list[Tensor]]
 
@@ -403,7 +410,7 @@ class _Run:
         """Fills the gradients with those of the losses; each row's values by feed and loss, if anybody observes."""
         for p in self.moving.values():
             p.grad = None
-        passes: deque[tuple[View, Layout, list[tuple[int, View, Layout, Tensor | None]]]] = deque()
+        passes: deque[Pass] = deque()
         weighed: list[Tensor | float] = [0.0] * len(losses)
         for view, layout in self._views(drawn):
             reads = []
@@ -414,6 +421,8 @@ class _Run:
                     reads.append((k, part, spans, weight))
             passes.append((view, layout, reads))
         totals = self.processes.totals(weighed)
+        if any(term.pools is not None for term, _ in losses):
+            self._pool(passes, losses, totals)
         alone = self.processes.size == 1
         heard: Heard = {}
         while passes and losses:
@@ -439,6 +448,26 @@ class _Run:
             if bill:
                 torch.autograd.backward([values for values, _ in bill], [counts for _, counts in bill])
         return heard
+
+    def _pool(
+        self, passes: Sequence[Pass], losses: Sequence[tuple[_Term, float]], totals: Sequence[Tensor | float]
+    ) -> None:
+        """Tells each loss that asks for it the mean of its statistic over the step."""
+        once = len(passes) == 1 and self.processes.size == 1  # then what is computed here serves the loss, too
+        sums: list[Tensor | float] = [0.0] * len(losses)
+        with ExitStack() as around:
+            around.enter_context(self.precision)
+            if not once:
+                around.enter_context(torch.no_grad())
+                around.enter_context(self.processes.evaluating())
+            for _, _, reads in passes:
+                for k, part, _, weight in reads:
+                    if (run := losses[k][0].pools) is not None:
+                        each = run.statistic(part if once else View(self.model, part.rows, self.roles)).detach()
+                        sums[k] = sums[k] + (each.sum() if weight is None else (weight * each).sum())
+        for (term, _), total, of in zip(losses, self.processes.totals(sums), totals, strict=True):
+            if term.pools is not None:
+                term.pools.pooled(torch.as_tensor(total / of))
 
     def _views(self, drawn: Drawn) -> Iterator[tuple[View, Layout]]:
         """The step's forward passes, this process's part of them, cut into micro-batches."""

@@ -61,3 +61,14 @@ def pair_blocks(prompts: Padded, preferred: Padded, other: Padded) -> Rows:
     both = [answer_blocks(prompts, answers) for answers in (preferred, other)]
     side = torch.cat([sign * rows["counts"] for sign, rows in zip((1.0, -1.0), both, strict=True)], 1)
     return Rows({**{name: torch.cat([rows[name] for rows in both], 1) for name in both[0]}, "side": side})
+
+
+def judged_blocks(prompts: Padded, answers: Padded, good: Tensor) -> Rows:
+    """A block for each answer that is `good` or not, bool [rows]: the answer, then that of the row before it, each
+    after the row's prompt. `side` is 1 or -1 in the answer, `mismatched` is 1 in the other."""
+    own, other = answer_blocks(prompts, answers), answer_blocks(prompts, Padded(*(t.roll(1, 0) for t in answers)))
+    joined = {name: torch.cat([own[name], other[name]], 1) for name in own}
+    nothing = torch.zeros_like(own["counts"]), torch.zeros_like(other["counts"])
+    side = torch.where(good[:, None], own["counts"], -own["counts"])
+    mismatched = torch.cat([nothing[0], other["counts"]], 1)
+    return Rows({**joined, "side": torch.cat([side, nothing[1]], 1), "mismatched": mismatched})
