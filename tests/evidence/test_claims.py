@@ -185,7 +185,7 @@ def test_the_meter_adds_up() -> None:
     with meter.counting():
         meter.add(rows=2, tokens=20, updates=1)
         meter.add(rows=1, tokens=7, updates=1, forwards=3)
-    assert meter.counts() == {"rows": 3, "tokens": 27, "updates": 2, "forwards": 3}
+    assert meter.counts() == {"rows": 3, "tokens": 27, "updates": 2, "forwards": 3, "written": 0}
     assert meter.seconds > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,90 @@ def test_groups_that_teach_nothing_are_written_anew() -> None:
     assert not nothing["advantage"].any(), "a step is not short where nothing teaches"
 
 
+@transform
+def shown_the_way(rows: Rows, ctx: Context) -> Rows:
+    """The last answer of a group begins with two tokens, of which one counts."""
+    first = rows["copy"] == rows["copy"].max()
+    prefix = [[5, 6] if each else [] for each in first.tolist()]
+    return rows.having(prefix_ids=prefix, prefix_counts=[[0.0, 1.0][: len(each)] for each in prefix])
+
+
+def test_an_answer_may_begin_with_what_it_is_shown() -> None:
+    part = begun(sampler(start=shown_the_way(), ahead=2))
+    rows = part.draw(6)
+    said = torch.log_softmax(part.model.read(rows).logits, -1).gather(2, rows["targets"][..., None])[..., 0]
+    for r in range(6):
+        start, length = len(rows["prompt_ids"][r]), int(rows["length"][r])
+        shown = 2 * int(rows["copy"][r] == 2)
+        assert rows["targets"][r, start - 1 :].tolist()[:shown] == [5, 6][:shown]
+        ids = rows["targets"][r, start - 1 : start - 1 + shown + length].tolist()
+        assert part.model.tokenizer.decode(ids, skip_special_tokens=True) == rows["written"][r]
+        counted = torch.ones(shown + length)
+        counted[:shown] = torch.tensor([0.0, 1.0])[:shown]
+        assert torch.equal(rows["counts"][r, start - 1 : start - 1 + shown + length], counted)
+        assert rows["counts"][r].sum() == counted.sum()
+        old = said[r, start - 1 : start - 1 + shown + length]
+        assert torch.allclose(old, rows["old_log_probs"][r, start - 1 : start - 1 + shown + length], atol=1e-5)
+    assert "prefix_ids" not in rows
+    nothing, plain = begun(sampler(start=_none())), begun(sampler())
+    assert torch.equal(nothing.draw(6)["input_ids"], plain.draw(6)["input_ids"]), "a start that adds nothing is none"
+
+
+@transform
+def _none(rows: Rows, ctx: Context) -> Rows:
+    return rows
+
+
+@transform
+def _greedy_in_groups(rows: Rows, ctx: Context) -> Rows:
+    """Minus what the greedy answer to the same prompt has."""
+    baseline = {int(g): r for g, c, r in zip(rows["group"], rows["copy"], rows["reward"], strict=True) if c < 0}
+    return rows.having(advantage=rows["reward"] - torch.stack([baseline[int(g)] for g in rows["group"]]))
+
+
+def test_a_greedy_answer_is_judged_and_not_learned() -> None:
+    knobs: dict[str, Any] = {"copies": 2, "tokens": 4}
+    part = begun(rollouts(shuffled("items"), (vowels(), _greedy_in_groups()), greedy=True, **knobs))
+    rows = part.draw(4)
+    assert rows.count == 4
+    assert int(rows["copy"].min()) == 0
+    assert int(part.tally.written.sum()) == 4
+    alone = begun(sampler(**knobs))
+    assert torch.equal(alone.draw(4)["input_ids"], rows["input_ids"]), "the greedy answer moves nobody's dice"
+
+
+class _Doubling:
+    """A transform that learns: its factor grows with every call."""
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+
+    def __call__(self, rows: Rows, ctx: Context) -> Rows:
+        self.factor *= 2
+        return rows.having(advantage=rows["advantage"] * self.factor)
+
+
+@dataclass(frozen=True)
+class doubling:
+    def begin(self, ctx: Context) -> _Doubling:
+        return _Doubling()
+
+    def __call__(self, rows: Rows, ctx: Context) -> Rows:
+        raise AssertionError("its running object is called")
+
+
+def test_a_transform_may_learn_while_it_runs() -> None:
+    first, second = (
+        begun(sampler()),
+        begun(rollouts(shuffled("items"), (vowels(), group_advantage(), doubling()), 3, 5)),
+    )
+    for factor in (2, 4):
+        assert torch.allclose(first.draw(6)["advantage"] * factor, second.draw(6)["advantage"])
+
+
 def test_what_cannot_be_done_is_said() -> None:
+    with pytest.raises(RegraftError, match="greedy and start"):
+        sampler(greedy=True, start=_none())
     for wrong in ({"copies": 0}, {"tokens": 0}, {"ahead": 0}, {"epochs": 0}, {"refill": -1}, {"temperature": -1.0}):
         with pytest.raises(RegraftError):
             sampler(**wrong)

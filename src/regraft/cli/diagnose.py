@@ -52,7 +52,7 @@ class Asked:
 def diagnose(asked: Asked, *, json: bool) -> None:
     from regraft.evidence.items import Items
     from regraft.numerics.sampling import Sampling
-    from regraft.parts.metrics.capability_map import Asking
+    from regraft.numerics.trying import Asking
     from regraft.recipes.diagnosis import diagnose
     from regraft.recipes.update import chosen_device
 

@@ -1,9 +1,9 @@
-"""The nine kinds of part that every method is written in, and what they meet.
+"""The kinds of part that every method is written in, and what they meet.
 
 Called once:            Transform (rows -> rows), Metric (model -> measurement), Edit (weights -> weights).
 Made into an update:    Sampler (what it sees), Loss (what its outputs should be), Penalty (where weights should stay),
                         Trainable (what may move), GradientTransform (how a gradient becomes a step),
-                        Schedule (any knob in time).
+                        Schedule (any knob in time), Reference (another model, which may move, that losses read).
 
 A part is a frozen dataclass of knobs, or a function whose keyword-only arguments are its knobs (`regraft.core.define`):
 that is its config, its repr and its record. What it learns while running lives in the object that `begin` returns,
@@ -132,7 +132,7 @@ class View:
 
     def __init__(self, model: Model, rows: Rows, others: Mapping[str, Model]) -> None:
         self.model, self.rows, self._others = model, rows, others
-        self._by: dict[str, View] = {}
+        self._by: dict[str | Model, View] = {}
 
     @cached_property
     def out(self) -> Out:
@@ -184,13 +184,14 @@ class View:
         """How much each row's targets count, [rows]; None: one each. No forward pass."""
         return self.model.sizes(self.rows)
 
-    def by(self, role: str) -> View:
-        """The same rows as another model sees them, without gradient: `before`, `teacher`, `reference`."""
-        if role not in self._by:
-            if role not in self._others:
-                raise RegraftError(f"no model in the role {role!r}; there are {sorted(self._others)}")
-            self._by[role] = _Still(self._others[role], self.rows, self._others)
-        return self._by[role]
+    def by(self, other: str | Model) -> View:
+        """The same rows as another model sees them, without gradient: a role (`before`, `teacher`), or the model."""
+        if other not in self._by:
+            if isinstance(other, str) and other not in self._others:
+                raise RegraftError(f"no model in the role {other!r}; there are {sorted(self._others)}")
+            model = self._others[other] if isinstance(other, str) else other
+            self._by[other] = _Still(model, self.rows, self._others)
+        return self._by[other]
 
     def part(self, span: slice) -> View:
         """The rows of one feed, cut out of what was computed for the whole batch."""
@@ -220,8 +221,8 @@ class _Part(View):
     def target_nll(self) -> Tensor:
         return self.whole.target_nll[self.span]
 
-    def by(self, role: str) -> View:
-        return self._by.setdefault(role, _Part(self.whole.by(role), self.span))
+    def by(self, other: str | Model) -> View:
+        return self._by.setdefault(other, _Part(self.whole.by(other), self.span))
 
 
 @dataclass(frozen=True)
@@ -315,9 +316,20 @@ def _thawed(now: Any, saved: Any) -> Any:
 
 @runtime_checkable
 class Transform(Protocol):
-    """Rows in, rows out: make, score, label, choose."""
+    """Rows in, rows out: make, score, label, choose.
+
+    One that learns while an update runs is `Begun`: the object that its `begin` gives is called in its place, and may
+    be stateful and observe, as any running part.
+    """
 
     def __call__(self, rows: Rows, ctx: Context) -> Rows: ...
+
+
+@runtime_checkable
+class Begun(Protocol):
+    """A transform that has to begin before it is called."""
+
+    def begin(self, ctx: Context) -> Transform: ...
 
 
 @dataclass(frozen=True)
@@ -479,6 +491,13 @@ class Leaves(Protocol):
 ScheduleRun: TypeAlias = Callable[[Progress], float]
 
 
+class ReferenceRun(Protocol):
+    """A frozen model, as it stands at this step."""
+
+    @property
+    def model(self) -> Model: ...
+
+
 class Sampler(Protocol):
     def begin(self, ctx: Context) -> SamplerRun: ...
 
@@ -507,6 +526,12 @@ class Schedule(Protocol):
     """
 
     def begin(self, ctx: Context) -> ScheduleRun: ...
+
+
+class Reference(Protocol):
+    """Another model that a loss reads, where a role (`before`) does not say it: one that moves."""
+
+    def begin(self, ctx: Context) -> ReferenceRun: ...
 
 
 @runtime_checkable

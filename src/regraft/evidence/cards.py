@@ -48,6 +48,7 @@ KINDS = {
     "trainables": "trainable",
     "gradients": "gradient transform",
     "schedules": "schedule",
+    "references": "reference",
     "transforms": "transform",
     "edits": "edit",
     "metrics": "metric",

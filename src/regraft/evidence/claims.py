@@ -46,8 +46,8 @@ from regraft.evidence.cards import OURS, Code, Standing, Tree, code, read_record
 from regraft.evidence.compared import reach
 from regraft.evidence.running import Notes, in_processes
 
-Unit: TypeAlias = Literal["rows", "tokens", "updates", "forwards", "none"]
-COUNTS = ("rows", "tokens", "updates", "forwards")
+Unit: TypeAlias = Literal["rows", "tokens", "updates", "forwards", "written", "none"]
+COUNTS = ("rows", "tokens", "updates", "forwards", "written")
 ENOUGH_SEEDS = 3
 CONFIDENCE = 0.90
 """Of the two-sided interval: each of its bounds holds with 95%."""
@@ -59,12 +59,16 @@ class InvalidClaim(RegraftError):
 
 @dataclass
 class Meter:
-    """What one arm spends on one seed. The engine reports into it; arms only hand it on."""
+    """What one arm spends on one seed. The engine reports into it; arms only hand it on.
+
+    `written`: tokens that models wrote, wherever the arm let one write.
+    """
 
     rows: int = 0
     tokens: int = 0
     updates: int = 0
     forwards: int = 0
+    written: int = 0
     seconds: float = 0.0
 
     def add(self, *, rows: int = 0, tokens: int = 0, updates: int = 0, forwards: int = 0) -> None:
@@ -73,17 +77,23 @@ class Meter:
         self.updates += updates
         self.forwards += forwards
 
+    def add_written(self, tokens: int) -> None:
+        self.written += tokens
+
     @contextmanager
     def counting(self) -> Iterator[Meter]:
-        """Counts the seconds of the block."""
-        began = time.perf_counter()
+        """Counts the seconds of the block, and what models write in it."""
+        from regraft.numerics.rollout import SPENDING
+
+        began, token = time.perf_counter(), SPENDING.set(self.add_written)
         try:
             yield self
         finally:
+            SPENDING.reset(token)
             self.seconds += time.perf_counter() - began
 
     def counts(self) -> dict[str, int]:
-        return {"rows": self.rows, "tokens": self.tokens, "updates": self.updates, "forwards": self.forwards}
+        return {count: getattr(self, count) for count in COUNTS}
 
 
 Arm: TypeAlias = Callable[[Meter, int], Mapping[str, float]]
@@ -233,7 +243,9 @@ class Record:
             "scores": {arm: {s: [r.scores[s] for r in runs] for s in runs[0].scores} for arm, runs in of.items()},
             "budget": self.claim.budget,
             "unequal": dict(self.claim.unequal),
-            "counts": {arm: {c: [r.counts[c] for r in runs] for c in COUNTS} for arm, runs in of.items()},
+            "counts": {
+                arm: {c: [r.counts[c] for r in runs] for c in COUNTS if c in runs[0].counts} for arm, runs in of.items()
+            },
             "tests": [t.to_json() for t in self.tests],
             "null": null and {"arm": null[0], "baseline": null[1], "equal": True},
             "standing": self.standing,
@@ -437,7 +449,8 @@ def _earlier(name: str, tree: Tree, claim: Claim, now: Code) -> dict[tuple[str, 
 
 
 def _same(run: Run, recorded: Run) -> bool:
-    return _rounded(run.scores) == dict(recorded.scores) and dict(run.counts) == dict(recorded.counts)
+    counts = {count: run.counts[count] for count in recorded.counts}  # older records do not have all
+    return _rounded(run.scores) == dict(recorded.scores) and counts == dict(recorded.counts)
 
 
 def stale_or_unmeasured(root: Path | None = None) -> list[str]:

@@ -42,18 +42,18 @@ def answer_blocks(prompts: Padded, answers: Padded, *, log_probs: Tensor | None 
 
 
 def join_blocks(tables: Sequence[Rows]) -> Rows:
-    """The rows of several tables, their blocks made as long as the longest."""
+    """The rows of several tables, their blocks, and all else that they have for each place, as long as the longest."""
     longest = max((table["input_ids"].shape[1] for table in tables if table.count), default=0)
     return Rows.join(_widened(table, longest) for table in tables if table.count)
 
 
 def _widened(rows: Rows, places: int) -> Rows:
-    width = rows["input_ids"].shape[1]
-    if width == places:
+    shape = rows["input_ids"].shape
+    if shape[1] == places:
         return rows
-    columns = ("input_ids", "targets", "counts", "old_log_probs")
-    wider: dict[str, Tensor] = {n: F.pad(rows[n], (0, places - width)) for n in columns if n in rows}
-    return rows.having(**wider, positions=torch.arange(places).expand(rows.count, -1))
+    tables = [name for name, column in rows.items() if isinstance(column, Tensor) and column.shape == shape]
+    wider: dict[str, Tensor] = {name: F.pad(rows[name], (0, places - shape[1])) for name in tables}
+    return rows.having(**{**wider, "positions": torch.arange(places).expand(rows.count, -1)})
 
 
 def pair_blocks(prompts: Padded, preferred: Padded, other: Padded) -> Rows:

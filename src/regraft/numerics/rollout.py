@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +17,20 @@ from regraft.numerics.decoding import decoder
 from regraft.numerics.evaluating import evaluating
 from regraft.numerics.padded import Padded
 from regraft.numerics.sampling import Sampling
+
+SPENDING: ContextVar[Callable[[int], None] | None] = ContextVar("SPENDING", default=None)
+"""Who is told how many tokens were written: a harness that compares what methods cost."""
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """What is written in the block, to see how a model does, is told to nobody."""
+    token = SPENDING.set(None)
+    try:
+        yield
+    finally:
+        SPENDING.reset(token)
+
 
 _DROP = 0.75
 """Rows that ended are left out as soon as no more than this part of the rows goes on."""
@@ -36,7 +52,7 @@ class Written(NamedTuple):
     """What was written, a row for every copy of every prompt, on the CPU.
 
     Attributes:
-        prompt: which prompt each row begins with, int64 [rows]; ascending.
+        prompt: which prompt each row begins with, int64 [rows]; ascending, where `of` was not given.
         tokens: int64 [rows, longest], 0 after the row's end; the token that ended it is among them.
         lengths: int64 [rows].
         log_probs: of each token when it was drawn, as `Sampling.draw` says, float32 [rows, longest]; 0 after the end.
@@ -62,6 +78,7 @@ def write(
     *,
     tokens: int,
     copies: int = 1,
+    of: Tensor | None = None,
     how: Sampling | None = None,
     stop: Sequence[str] = (),
     rows: int = 64,
@@ -75,6 +92,7 @@ def write(
         prompts: token ids of each, one at least.
         dice: what is drawn depends on its state, and on nothing else that is random.
         tokens: of a row at most; none goes over the model's context.
+        of: which prompt each row begins with, int64 [rows], in place of `copies`. A prompt is read once.
         how: none: from the model's own distribution.
         stop: texts that end a row once it contains one.
         rows: how many are written at once.
@@ -89,8 +107,8 @@ def write(
         if not 0 < len(prompt) < context:
             full = f"has {len(prompt)} tokens, and the model's context of {context} leaves room for none"
             raise RegraftError(f"prompt {number} {full if prompt else 'is empty'}", do="Leave it out, or shorten it")
-    count = len(prompts) * copies
-    of = torch.arange(len(prompts)).repeat_interleave(copies)
+    of = torch.arange(len(prompts)).repeat_interleave(copies) if of is None else of
+    count = len(of)
     found = Written(
         of,
         torch.zeros(count, tokens, dtype=torch.long),
@@ -108,6 +126,8 @@ def write(
             done += len(chosen)
             if on_rows is not None:
                 on_rows(done, count)
+    if (told := SPENDING.get()) is not None:
+        told(int(found.lengths.sum()))
     longest = int(found.lengths.max()) if count else 0
     return found._replace(tokens=found.tokens[:, :longest], log_probs=found.log_probs[:, :longest])
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regraft.core.parts import View
+from regraft.core.parts import Model, View
+from regraft.core.rows import Rows
+from regraft.numerics.evaluating import evaluating
 
 
 class Said(NamedTuple):
@@ -35,3 +37,15 @@ def column(view: View, name: str, like: Tensor) -> Tensor:
     """A column of numbers for rows or for their places, as [rows, 1] or [rows, places]."""
     values: Tensor = view.rows[name].to(like)
     return values[:, None] if values.dim() == 1 else values.flatten(1)
+
+
+@torch.no_grad()
+def log_probs_of(model: Model, rows: Rows, *, temperature: float = 1.0, chunk: int = 64) -> Tensor:
+    """Of the targets of rows, as the model stands, in evaluation mode and on the CPU: float32 [rows, places]; 0 where a
+    target does not count."""
+    found = []
+    with evaluating(model):
+        for piece in rows.chunks(chunk):
+            log_probs, counts = said(View(model, piece.to(model.device), {}), temperature)
+            found.append(log_probs.masked_fill(counts == 0, 0.0).float().cpu())
+    return torch.cat(found)

@@ -1,1 +1,1 @@
-"""One method, one file, in nine folders. A part imports core, models' protocol and numerics; never another part."""
+"""One method, one file, in ten folders. A part imports core, models' protocol and numerics; never another part."""

@@ -12,7 +12,8 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Measurement, Progress
 from regraft.evidence.items import Items
 from regraft.models.causal import CausalLM
-from regraft.parts.metrics.capability_map import Asking, mapped
+from regraft.numerics.trying import Asking
+from regraft.parts.metrics.capability_map import mapped
 from regraft.parts.transforms.verified import verified
 from regraft.recipes.questions import asked
 

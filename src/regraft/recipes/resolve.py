@@ -17,7 +17,7 @@ from pydantic import AllowInfNan, BaseModel, TypeAdapter, ValidationError
 
 from regraft.core.define import Spec
 from regraft.core.errors import RegraftError, nearest
-from regraft.core.parts import Loss, Sampler, Schedule, Transform
+from regraft.core.parts import Loss, Reference, Sampler, Schedule, Transform
 from regraft.evidence.cards import BESIDE_PARTS, KINDS, cards
 
 
@@ -57,7 +57,13 @@ def part(kind: str, said: Any, where: str) -> Any:
         raise RegraftError(f"{name} cannot be made: {error}", where=where) from None
 
 
-_KINDS = {Schedule: "schedules", Loss: "losses", Sampler: "samplers", Transform: "transforms"}
+_KINDS = {
+    Schedule: "schedules",
+    Loss: "losses",
+    Sampler: "samplers",
+    Transform: "transforms",
+    Reference: "references",
+}
 
 
 def _knob(make: Any, parameter: inspect.Parameter, said: Any, where: str) -> Any:

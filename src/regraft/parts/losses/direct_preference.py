@@ -24,6 +24,7 @@ Tags:  preference optimisation, language model
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +33,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Context, View
+from regraft.core.parts import Context, Reference, View
+from regraft.numerics.other_models import other_model
 from regraft.numerics.token_loss import column, said
 
 
@@ -43,7 +45,7 @@ class direct_preference:
     per: Literal["row", "token"] = "row"
     gamma: float = 0.0
     wrong: float = 0.0
-    reference: str | None = "before"
+    reference: str | Reference | None = "before"
 
     def __post_init__(self) -> None:
         if not self.beta > 0:
@@ -58,14 +60,12 @@ class direct_preference:
             raise RegraftError("direct_preference: gamma and wrong are of by='dpo'")
 
     def begin(self, ctx: Context) -> _DirectPreference:
-        if self.reference is not None:
-            ctx.models[self.reference]  # `before` is copied when it is asked for first
-        return _DirectPreference(self)
+        return _DirectPreference(self, None if self.reference is None else other_model(self.reference, ctx))
 
 
 class _DirectPreference:
-    def __init__(self, part: direct_preference) -> None:
-        self.part = part
+    def __init__(self, part: direct_preference, reference: Callable[[View], View] | None) -> None:
+        self.part, self.reference = part, reference
 
     def loss(self, view: View) -> Tensor:
         m, beta = self.margin(view), self.part.beta
@@ -84,8 +84,8 @@ class _DirectPreference:
         if self.part.per == "token":
             preferred, other = ((c * mine).sum(1, keepdim=True) for mine in (s > 0, s < 0))
             s = s / torch.where(s > 0, preferred, other).clamp(min=1.0)
-        if self.part.reference is not None:
-            pi = pi - said(view.by(self.part.reference)).log_probs
+        if self.reference is not None:
+            pi = pi - said(self.reference(view)).log_probs
         return (s * pi).sum(1)
 
     def weight(self, view: View) -> Tensor | None:

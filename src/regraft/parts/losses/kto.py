@@ -15,13 +15,15 @@ Tags:    preference optimisation, language model
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Context, View
+from regraft.core.parts import Context, Reference, View
+from regraft.numerics.other_models import other_model
 from regraft.numerics.token_loss import column, said
 
 
@@ -30,20 +32,19 @@ class kto:
     beta: float = 0.1
     good: float = 1.0
     bad: float = 1.0
-    reference: str = "before"
+    reference: str | Reference = "before"
 
     def __post_init__(self) -> None:
         if not self.beta > 0 or min(self.good, self.bad) < 0:
             raise RegraftError(f"{self}: beta must be over 0, good and bad 0 or more")
 
     def begin(self, ctx: Context) -> _KTO:
-        ctx.models[self.reference]  # `before` is copied when it is asked for first
-        return _KTO(self)
+        return _KTO(self, other_model(self.reference, ctx))
 
 
 class _KTO:
-    def __init__(self, part: kto) -> None:
-        self.part = part
+    def __init__(self, part: kto, reference: Callable[[View], View]) -> None:
+        self.part, self.reference = part, reference
         self.z = torch.zeros(())
 
     def statistic(self, view: View) -> Tensor:
@@ -66,4 +67,4 @@ class _KTO:
     def _leads(self, view: View) -> Tensor:
         """How far each counted target leads the reference, in nats, [rows, places]."""
         pi, c = said(view)
-        return (pi - said(view.by(self.part.reference)).log_probs) * c
+        return (pi - said(self.reference(view)).log_probs) * c

@@ -23,13 +23,15 @@ Paper:   "Squeeze the Soaked Sponge: Efficient Off-policy Reinforcement Finetuni
          Liang et al. 2025. https://arxiv.org/abs/2507.06892
 Needs:   a column `advantage`, for rows or their places. `old_log_probs`, of the places under the policy that wrote
          them; without it the policy is taken to be that one. `centre`, of the places: log-ratios around which the clip
-         lies, in place of 0 (rows of older policies). With `kl`, a model in the role `reference`.
+         lies, in place of 0 (rows of older policies). With `kl`, a model in the role `reference`, or a reference
+         that moves.
 Differs: GRPO's own k has no rho (`unbiased=False`), and then its gradient is not that of the divergence.
 Tags:    reinforcement learning, language model
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,7 +39,8 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Context, View
+from regraft.core.parts import Context, Reference, View
+from regraft.numerics.other_models import other_model
 from regraft.numerics.token_loss import column, said
 
 
@@ -48,7 +51,7 @@ class policy_gradient:
     ratio: Literal["token", "mean", "answer"] = "token"
     kl: float = 0.0
     unbiased: bool = True
-    reference: str = "before"
+    reference: str | Reference = "before"
     entropy: float = 0.0
     temperature: float = 1.0
 
@@ -65,14 +68,12 @@ class policy_gradient:
             raise RegraftError(f"policy_gradient: kl is {self.kl}; it must be 0 or more")
 
     def begin(self, ctx: Context) -> _PolicyGradient:
-        if self.kl:
-            ctx.models[self.reference]  # `before` is copied when it is asked for first
-        return _PolicyGradient(self)
+        return _PolicyGradient(self, other_model(self.reference, ctx) if self.kl else None)
 
 
 class _PolicyGradient:
-    def __init__(self, part: policy_gradient) -> None:
-        self.part = part
+    def __init__(self, part: policy_gradient, reference: Callable[[View], View] | None) -> None:
+        self.part, self.reference = part, reference
 
     def loss(self, view: View) -> Tensor:
         part = self.part
@@ -89,8 +90,8 @@ class _PolicyGradient:
         if part.clip is not None:
             centre = column(view, "centre", pi).exp() if "centre" in view.rows else torch.ones_like(rho)
             each = torch.maximum(each, -rho.clamp(centre - part.clip[0], centre + part.clip[1]) * A)
-        if part.kl:
-            log_q = said(view.by(part.reference), part.temperature).log_probs - pi
+        if self.reference is not None:
+            log_q = said(self.reference(view), part.temperature).log_probs - pi
             k = log_q.exp() - log_q - 1
             each = each + part.kl * (rho * k if part.unbiased else k)
         if part.entropy:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,8 +30,8 @@ from regraft.core.define import metric
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Measurement, Model, Transform
 from regraft.core.rows import Rows
-from regraft.numerics.rollout import write
 from regraft.numerics.sampling import Sampling
+from regraft.numerics.trying import Asking, tried
 
 Z = 1.959963984540054
 
@@ -63,16 +63,6 @@ def capability_map(
     )
 
 
-class Asking(NamedTuple):
-    """How items are asked: see `regraft.numerics.rollout.write`."""
-
-    copies: int = 8
-    tokens: int = 256
-    how: Sampling = Sampling()
-    stop: tuple[str, ...] = ()
-    at_once: int = 64
-
-
 def mapped(
     model: Any,
     ctx: Context,
@@ -87,22 +77,8 @@ def mapped(
     """The map of a language model on items; `on_rows` hears how many answers are written, and of how many."""
     if not items:
         raise RegraftError("there is no item to ask")
-    copies = asking.copies
-    written = write(
-        model,
-        items["prompt_ids"],
-        ctx.rng,
-        tokens=asking.tokens,
-        copies=copies,
-        how=asking.how,
-        stop=asking.stop,
-        rows=asking.at_once,
-        on_rows=on_rows,
-    )
-    ids = [written.ids(row) for row in range(len(written.prompt))]
-    texts = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    rows = judge(items.take(written.prompt).having(written=texts), ctx)
-    right = (rows["reward"] >= 1).view(-1, copies).sum(1)
+    rows, written, copies = answers = tried(model, items, judge, asking, ctx, on_rows=on_rows)
+    right = answers.right
     lengths = written.lengths.view(-1, copies).double()
     each = {
         "rate": right / copies,

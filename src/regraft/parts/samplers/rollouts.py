@@ -7,6 +7,11 @@ was `written` (text), the number of its `group`, whether it `ended` by itself, i
 its log-probability in nats. A step's rows are whole groups. `ahead`: so many steps' rows are written at once; `epochs`:
 so often each is learned from. If either is over 1, rows have `old_log_probs`, around which policy_gradient clips.
 
+`start`: a transform that is given the rows before they are written (with `group` and `copy`, their number in it) and
+may give them `prefix_ids`, tokens that an answer begins with and that are learned with it, and `prefix_counts`, how
+much each of those counts (1 if not given). `greedy`: each prompt is also answered by what is likeliest; this answer is
+judged with the others, as a row with `copy` -1, and not learned.
+
 `refill`: groups in which no answer has an advantage teach nothing; other prompts are written for instead, up to so many
 times (DAPO's dynamic sampling). What is still lacking then is filled with such groups.
 
@@ -20,7 +25,7 @@ Tags:  reinforcement learning, language model
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +33,15 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Context, Sampler, SamplerRun, Stateful, Transform
+from regraft.core.parts import Begun, Context, Sampler, SamplerRun, Stateful, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.answers import answer_blocks, join_blocks
 from regraft.numerics.padded import Padded
 from regraft.numerics.rollout import write
 from regraft.numerics.sampling import Sampling
 from regraft.numerics.tally import Tally
+from regraft.numerics.token_loss import log_probs_of
+from regraft.numerics.trying import spoken
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class rollouts:
     epochs: int = 1
     refill: int = 0
     at_once: int = 64
+    start: Transform | None = None
+    greedy: bool = False
 
     def __post_init__(self) -> None:
         for name in ("copies", "tokens", "ahead", "epochs", "at_once"):
@@ -58,6 +67,8 @@ class rollouts:
                 raise RegraftError(f"rollouts: {name} is {getattr(self, name)}; it must be 1 or more")
         if self.refill < 0:
             raise RegraftError(f"rollouts: refill is {self.refill}; it must be 0 or more")
+        if self.greedy and self.start is not None:
+            raise RegraftError("rollouts: greedy and start do not go together", do="Leave one out")
         Sampling(self.temperature, self.top_k, self.top_p)
 
     def begin(self, ctx: Context) -> _Rollouts:
@@ -71,6 +82,8 @@ class _Rollouts(Stateful):
         self.part, self.prompts, self.ctx, self.dice = part, prompts, ctx, ctx.rng
         self.model: Any = ctx.models["student"]
         self.how = Sampling(part.temperature, part.top_k, part.top_p)
+        self.start = None if part.start is None else _begun(part.start, ctx)
+        self.then = [_begun(transform, ctx) for transform in part.then]
         self.tally = Tally(0)
         self.pool: dict[str, Any] = {}
         self.waiting = torch.empty(0, dtype=torch.long)
@@ -114,37 +127,59 @@ class _Rollouts(Stateful):
 
     def _answered(self, prompts: Rows, first: int) -> Rows:
         """Copies of answers to each prompt, groups numbered from `first`."""
-        part, ids = self.part, prompts["prompt_ids"]
-        written = write(
-            self.model,
-            ids,
-            self.dice,
-            tokens=part.tokens,
-            copies=part.copies,
-            how=self.how,
-            stop=part.stop,
-            rows=part.at_once,
-        )
-        items = prompts.take(written.prompt)
+        copies = self.part.copies
+        items = _numbered(prompts.repeat(copies), copies, first)
+        if self.start is not None:
+            items = self.start(items, self.ctx)
+        rows = self._written(items, self.how)
+        if self.part.greedy:
+            best = _numbered(prompts, 1, first)
+            best = best.having(copy=best["copy"] - 1)
+            rows = join_blocks([rows, self._written(best, Sampling(0.0))])
+        count = rows.count
+        for transform in self.then:
+            rows = transform(rows, self.ctx)
+        if rows.count != count or "advantage" not in rows:
+            raise RegraftError("rollouts: its transforms must keep every row and give a column `advantage`")
+        if self.part.greedy:
+            rows = rows.where(rows["copy"] >= 0)
+        self._count(rows)
+        return rows
+
+    def _written(self, items: Rows, how: Sampling) -> Rows:
+        """The rows with an answer each, as blocks."""
+        part = self.part
+        prefixes: list[Sequence[int]] = items["prefix_ids"] if "prefix_ids" in items else [()] * items.count
+        begun: dict[tuple[int, ...], int] = {}
+        whole = ((*ids, *prefix) for ids, prefix in zip(items["prompt_ids"], prefixes, strict=True))
+        of = torch.tensor([begun.setdefault(ids, len(begun)) for ids in whole])
+        knobs: dict[str, Any] = {"tokens": part.tokens, "stop": part.stop, "rows": part.at_once, "how": how}
+        written = write(self.model, list(begun), self.dice, of=of, **knobs)
+        said = spoken(self.model, written)
+        log_probs: Tensor | None = written.log_probs
         answers = Padded(written.tokens, written.lengths)
-        old = written.log_probs if part.ahead * part.epochs > 1 else None
-        blocks = answer_blocks(Padded.of(items["prompt_ids"]), answers, log_probs=old)
-        rows = items.having(
+        if "prefix_ids" in items:
+            answers = Padded.of([[*prefix, *written.ids(row)] for row, prefix in enumerate(prefixes)])
+            said = self.model.tokenizer.batch_decode(
+                [answers.ids[r, : answers.lengths[r]].tolist() for r in range(items.count)], skip_special_tokens=True
+            )
+            log_probs = None
+        old = part.ahead * part.epochs > 1
+        blocks = answer_blocks(Padded.of(items["prompt_ids"]), answers, log_probs=log_probs if old else None)
+        if "prefix_ids" in items:
+            if old:
+                behind = log_probs_of(self.model, blocks, temperature=part.temperature or 1.0, chunk=part.at_once)
+                blocks = blocks.having(old_log_probs=behind)
+            if "prefix_counts" in items:
+                blocks = blocks.having(counts=_partly(blocks["counts"], items))
+            items = items.only(*(name for name in items if name not in ("prefix_ids", "prefix_counts")))
+        return items.having(
             **blocks,
-            group=first + written.prompt,
             ended=written.ended,
             length=written.lengths,
             surprise=-written.log_probs.sum(1),
-            written=self.model.tokenizer.batch_decode(
-                [written.ids(row) for row in range(items.count)], skip_special_tokens=True
-            ),
+            written=said,
         )
-        for transform in part.then:
-            rows = transform(rows, self.ctx)
-        if rows.count != items.count or "advantage" not in rows:
-            raise RegraftError("rollouts: its transforms must keep every row and give a column `advantage`")
-        self._count(rows)
-        return rows
 
     def _count(self, rows: Rows) -> None:
         if "reward" in rows:
@@ -154,6 +189,25 @@ class _Rollouts(Stateful):
 
     def leave(self) -> Mapping[str, Any]:
         return {"rollouts": self.tally.state_dict()}
+
+
+def _begun(transform: Transform, ctx: Context) -> Transform:
+    found: Transform = ctx.begin(transform) if isinstance(transform, Begun) else transform
+    return found
+
+
+def _numbered(items: Rows, copies: int, first: int) -> Rows:
+    """Rows of whole groups, with the number of the `group` and the number in it, `copy`."""
+    place = torch.arange(items.count)
+    return items.having(group=first + place // copies, copy=place % copies)
+
+
+def _partly(counts: Tensor, items: Rows) -> Tensor:
+    """The blocks' counts, of which each token of a prefix has its own."""
+    counts = counts.clone()
+    for row, (ids, each) in enumerate(zip(items["prompt_ids"], items["prefix_counts"], strict=True)):
+        counts[row, len(ids) - 1 : len(ids) - 1 + len(each)] = torch.tensor(each, dtype=counts.dtype)
+    return counts
 
 
 def _teaches(rows: Rows) -> Tensor:
