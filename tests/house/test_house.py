@@ -22,6 +22,7 @@ BELOW = {
     "evidence": ("core", "numerics", "models", "data", "store", "engine"),
     "recipes": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence"),
     "strategies": ("core", "parts", "recipes"),
+    "repairs": ("core", "numerics", "parts", "recipes"),
     "worlds": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence", "recipes"),
     "claims": (
         "core",
@@ -34,6 +35,7 @@ BELOW = {
         "evidence",
         "recipes",
         "strategies",
+        "repairs",
         "worlds",
     ),
     "report": ("core", "numerics", "models", "data", "store", "parts", "engine", "evidence", "recipes"),

@@ -100,7 +100,7 @@ def test_what_is_held_out_is_learned_nowhere(tmp_path: Path) -> None:
 def test_methods_learn_it_and_what_cannot_says_why(tmp_path: Path) -> None:
     write(tmp_path / "judged.jsonl", rows_of(0, 30))
     write(tmp_path / "tuning.jsonl", rows_of(1, 30))
-    made = ground(tmp_path, "{train: judged.jsonl, by: domain}", tuning="{train: tuning.jsonl, by: domain}", lr="0.02")
+    made = ground(tmp_path, "{train: judged.jsonl, by: domain}", tuning="{train: tuning.jsonl, by: domain}", lr="0.005")
     assert made.tuning is not None
     assert made.tuning(0).tasks[0].name == "law"
     found = {name: attempt(Trial("a", name, True, 0, Setting()), made) for name in ("naive", "er", "icarl")}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from regraft.core.parts import Sampler
+from regraft.engine.bits import one_thread
 from regraft.evidence.claims import Arm, Claim, Meter, Test
 from regraft.parts.samplers.dump import dump
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.worlds import operations
-from regraft.worlds.repairs import questions, reinforced, scores, trained
+from regraft.worlds.repairs import scores, workshop
 
 STEPS, EACH = 150, 500
 SKILLS = tuple(operations.OPERATIONS)
@@ -17,12 +18,12 @@ def arm(sampler: Sampler) -> Arm:
     """The scores, and how many answers were written for the skills that the base has as habits, in percent."""
 
     def run(meter: Meter, seed: int) -> dict[str, float]:
-        model, items = operations.base(seed), questions(seed, SKILLS, EACH)
-        tally = trained(model, reinforced(sampler), {"items": items}, STEPS, seed, meter).memory["rollouts"]
-        written = sum(
-            float(n) for n, skill in zip(tally["written"], items["skill"], strict=False) if skill in operations.HABITS
-        )
-        return {**scores(model, seed), "written for habits": 100 * written / float(tally["written"].sum())}
+        w = workshop(seed, SKILLS, EACH, STEPS, meter)
+        with one_thread():
+            tally = w.fit(w.reinforced(sampler)).memory["rollouts"]
+        habits = [skill in operations.HABITS for skill in w.lesson.items["skill"]]
+        written = sum(float(n) for n, habit in zip(tally["written"], habits, strict=False) if habit)
+        return {**scores(w.model, seed), "written for habits": 100 * written / float(tally["written"].sum())}
 
     return run
 

@@ -92,7 +92,9 @@ class _Edited:
         return cast(Weights, self.spec.make(weights, self.ctx, **self.spec.knobs))
 
 
-def _part(kind: type[Spec], make: Callable[..., Any]) -> Any:
+def knobbed(kind: type[Spec], make: Callable[..., Any]) -> Any:
+    """What makes specs of a kind from a function's keyword-only arguments, its knobs."""
+
     def part(**knobs: Any) -> Spec:
         return kind(make, knobs)
 
@@ -104,24 +106,24 @@ def _part(kind: type[Spec], make: Callable[..., Any]) -> Any:
 
 def loss(make: Callable[Concatenate[View, P], Tensor]) -> Callable[P, Loss]:
     """A loss from `(view, *, knobs) -> [rows]`."""
-    return cast(Callable[P, Loss], _part(_LossSpec, make))
+    return cast(Callable[P, Loss], knobbed(_LossSpec, make))
 
 
 def schedule(make: Callable[Concatenate[Progress, P], float]) -> Callable[P, Schedule]:
     """A schedule from `(progress, *, knobs) -> float`."""
-    return cast(Callable[P, Schedule], _part(_ScheduleSpec, make))
+    return cast(Callable[P, Schedule], knobbed(_ScheduleSpec, make))
 
 
 def transform(make: Callable[Concatenate[Rows, Context, P], Rows]) -> Callable[P, Transform]:
     """A transform from `(rows, ctx, *, knobs) -> rows`."""
-    return cast(Callable[P, Transform], _part(_CallSpec, make))
+    return cast(Callable[P, Transform], knobbed(_CallSpec, make))
 
 
 def edit(make: Callable[Concatenate[Weights, Context, P], Weights]) -> Callable[P, Edit]:
     """An edit from `(weights, ctx, *, knobs) -> weights`."""
-    return cast(Callable[P, Edit], _part(_EditSpec, make))
+    return cast(Callable[P, Edit], knobbed(_EditSpec, make))
 
 
 def metric(make: Callable[Concatenate[Model, Context, P], Measurement]) -> Callable[P, Metric]:
     """A metric from `(model, ctx, *, knobs) -> measurement`."""
-    return cast(Callable[P, Metric], _part(_CallSpec, make))
+    return cast(Callable[P, Metric], knobbed(_CallSpec, make))

@@ -1,11 +1,11 @@
 '''Cards: what every method says of itself, read from its own file without importing it.
 
-A method is found by its place: `parts/<kind>/<name>.py`, `strategies/<name>.py` or `recipes/<name>.py` defines
-`<name>`. The file stem is the name of the object, the card, the claim (`claims/<name>.py`) and the record
-(`evidence/records/<name>.json`); a stem that begins with an underscore is no method. A claim that belongs to no one
-method (a combination, a finding of a paper) has the card of its own file. Third parties add an entry point of the group
-`regraft.parts` that names a package with the same folders: `samplers/`, ..., `strategies/`, `recipes/`, `claims/`,
-`evidence/records/`.
+A method is found by its place: `parts/<kind>/<name>.py`, `strategies/<name>.py`, `repairs/<name>.py` or
+`recipes/<name>.py` defines `<name>`. The file stem is the name of the object, the card, the claim (`claims/<name>.py`)
+and the record (`evidence/records/<name>.json`); a stem that begins with an underscore is no method. A claim that
+belongs to no one method (a combination, a finding of a paper) has the card of its own file. Third parties add an entry
+point of the group `regraft.parts` that names a package with the same folders: `samplers/`, ..., `strategies/`,
+`repairs/`, `recipes/`, `claims/`, `evidence/records/`.
 
 The words of a card are the module's docstring:
 
@@ -53,9 +53,10 @@ KINDS = {
     "edits": "edit",
     "metrics": "metric",
     "strategies": "strategy",
+    "repairs": "repair",
     "recipes": "recipe",
 }
-BESIDE_PARTS = ("strategies", "recipes")
+BESIDE_PARTS = ("strategies", "repairs", "recipes")
 """The kinds whose folders lie beside that of the parts."""
 FINDING = "finding"
 Standing: TypeAlias = Literal["shown", "not shown", "cannot tell", "stale", "unmeasured", "no claim"]

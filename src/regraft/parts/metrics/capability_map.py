@@ -31,7 +31,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Measurement, Model, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.sampling import Sampling
-from regraft.numerics.trying import Asking, tried
+from regraft.numerics.trying import Asking, Tried, tried
 
 Z = 1.959963984540054
 
@@ -77,7 +77,13 @@ def mapped(
     """The map of a language model on items; `on_rows` hears how many answers are written, and of how many."""
     if not items:
         raise RegraftError("there is no item to ask")
-    rows, written, copies = answers = tried(model, items, judge, asking, ctx, on_rows=on_rows)
+    answers = tried(model, items, judge, asking, ctx, on_rows=on_rows)
+    return read_map(items, answers, known=known, reachable=reachable)
+
+
+def read_map(items: Rows, answers: Tried, *, known: float = 0.9, reachable: float = 0.2) -> Measurement:
+    """The map that answers to items draw."""
+    rows, written, copies = answers
     right = answers.right
     lengths = written.lengths.view(-1, copies).double()
     each = {

@@ -1,0 +1,237 @@
+"""Repairs: ways to give a language model skills that it lacks, by questions whose answers can be checked.
+
+A repair is a file in `repairs/` that defines a function of its own name under `@repair`. It is called with a
+`Workshop`: the model, what there is to learn from, and how many updates may be spent. What it decides on the way it
+notes. The same function runs in memory (a claim, a study) and on a line, where every call is kept and resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Concatenate, ParamSpec, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from regraft.core.define import Spec, knobbed
+from regraft.core.errors import RegraftError
+from regraft.core.parts import Context, Measurement, Model, Progress, Sampler, Transform
+from regraft.core.plan import Feed, Plan, Weighted
+from regraft.core.rows import Rows
+from regraft.engine.fit import Fitted, Meter, fit
+from regraft.engine.training import Training
+from regraft.models.causal import CausalLM
+from regraft.numerics.rollout import Written
+from regraft.numerics.trying import Asking, Tried, tried
+from regraft.parts.losses.nll import nll
+from regraft.parts.losses.policy_gradient import policy_gradient
+from regraft.parts.metrics.capability_map import read_map
+from regraft.parts.samplers.rollouts import rollouts
+from regraft.parts.samplers.shuffled import shuffled
+from regraft.parts.transforms.group_advantage import group_advantage
+
+P = ParamSpec("P")
+ITEMS, SHOWN, KEPT, PAIRS, RL = "items", "shown", "kept", "pairs", "rl"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a model is to learn from.
+
+    Attributes:
+        items: questions: `prompt`, `prompt_ids`, `answer`, `skills` (names of each), `row`, and what the judge reads.
+        judge: rows with what was `written` -> the same rows with a `reward`: 1 or more where it is right.
+        asking: how answers are written.
+        shown: demonstrations, as blocks: `item`, the `row` of the question that each answers, and `row`.
+        pairs: preferred answers beside others, as `pair_blocks`, and `row`.
+        kept: blocks of old text, and `row`.
+    """
+
+    items: Rows
+    judge: Transform
+    asking: Asking
+    shown: Rows | None = None
+    pairs: Rows | None = None
+    kept: Rows | None = None
+
+    def data(self) -> dict[str, Rows]:
+        named = {ITEMS: self.items, SHOWN: self.shown, PAIRS: self.pairs, KEPT: self.kept}
+        return {name: rows for name, rows in named.items() if rows is not None}
+
+    def of(self, skills: Sequence[str]) -> Tensor:
+        """Which questions show one of these skills, bool [items]."""
+        return torch.tensor([not set(skills).isdisjoint(own) for own in self.items["skills"]])
+
+    def demonstrations(self, items: Tensor) -> Rows:
+        """Those that answer some of these questions, bool [items]."""
+        if self.shown is None:
+            raise RegraftError("there are no demonstrations", do="Give answers to learn from, or another repair")
+        chosen = self.items["row"][items]
+        return self.shown.where(torch.isin(self.shown["item"], chosen))
+
+
+class Doer(Protocol):
+    """Who carries out what a repair asks for: in memory, or as the calls of an update on a line."""
+
+    def fit(
+        self, model: CausalLM, plan: Plan, data: Mapping[str, Rows], training: Training, others: Mapping[str, Model]
+    ) -> Fitted: ...
+    def keep(self, what: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+        """What `make` gives, tensors and JSON values; made once, also where a run is gone through again."""
+        ...
+
+    def note(self, text: str) -> None: ...
+
+
+class InMemory:
+    """Does it here and now; `meter` hears of every update."""
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        self.meter, self.notes = meter, list[str]()
+        self.memory: dict[str, Any] = {}
+
+    def fit(
+        self, model: CausalLM, plan: Plan, data: Mapping[str, Rows], training: Training, others: Mapping[str, Model]
+    ) -> Fitted:
+        found = fit(model, plan, data, training, others=others, memory=self.memory, meter=self.meter)
+        self.memory = found.memory
+        return found
+
+    def keep(self, what: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+        return make()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class Workshop:
+    """What a repair works with.
+
+    Args:
+        training: of every stage; `steps` is how many updates may be spent in all.
+        replay: the share of every batch that is old text, if there is any.
+    """
+
+    def __init__(
+        self, model: CausalLM, lesson: Lesson, training: Training, doer: Doer | None = None, *, replay: float = 0.0
+    ) -> None:
+        self.model, self.lesson, self.training = model, lesson, training
+        self.doer: Doer = doer or InMemory()
+        self.replay = replay if lesson.kept is not None else 0.0
+        self.left = training.steps
+        self.fits = self.tries = 0
+
+    def note(self, text: str) -> None:
+        """Says what was decided, and why."""
+        self.doer.note(text)
+
+    def fit(
+        self,
+        plan: Plan,
+        steps: int | None = None,
+        *,
+        lr: float = 1.0,
+        data: Mapping[str, Rows] | None = None,
+        others: Mapping[str, Model] | None = None,
+        model: CausalLM | None = None,
+    ) -> Fitted:
+        """Minimises a plan over the model, in place.
+
+        Args:
+            steps: none: all that are left. Fewer are done where fewer are left.
+            lr: a factor on the learning rate.
+            data: rows beside those of the lesson, which have the names items, shown, pairs and kept.
+            others: models that losses ask for by role; `before` is the model before this call.
+            model: another than the workshop's.
+        """
+        steps = self.left if steps is None else min(steps, self.left)
+        if not steps:
+            return Fitted()
+        if model is None and self.replay:
+            plan = plan + Plan((Feed(KEPT, shuffled(KEPT), self.replay),), (Weighted(nll(), on=(KEPT,)),))
+        own = {name: rows for name, rows in {**self.lesson.data(), **(data or {})}.items() if rows}
+        seed = self.training.seed + 1_000_003 * self.fits
+        training = replace(self.training, steps=steps, lr=self.training.lr * lr, seed=seed)
+        self.left -= steps
+        self.fits += 1
+        return self.doer.fit(model or self.model, plan, own, training, others or {})
+
+    def tried(self, items: Rows | None = None, *, copies: int | None = None, model: CausalLM | None = None) -> Tried:
+        """Answers of the model as it stands, judged: to all questions, or to some."""
+        items = self.lesson.items if items is None else items
+        asking = self.lesson.asking if copies is None else self.lesson.asking._replace(copies=copies)
+        dice = torch.Generator().manual_seed(self.training.seed * 1_000 + self.tries)
+        self.tries += 1
+        who, ctx = model or self.model, self.context(dice)
+        made = self.doer.keep(
+            {"tried": items.count, "copies": asking.copies, "number": self.tries},
+            lambda: _packed(tried(who, items, self.lesson.judge, asking, ctx)),
+        )
+        return _unpacked(made, items, asking.copies)
+
+    def map(self, answers: Tried | None = None) -> Measurement:
+        """The capability map of the lesson's questions: see `capability_map`."""
+        return read_map(self.lesson.items, answers or self.tried())
+
+    def failing(self, answers: Tried | None = None) -> list[str]:
+        """The skills that the map does not call known, the weakest first."""
+        return [each["skill"] for each in self.map(answers).tables["skills"] if each["state"] != "known"]
+
+    def reinforced(
+        self,
+        prompts: Sampler | None = None,
+        then: Sequence[Transform] | None = None,
+        loss: Any = None,
+        **knobs: Any,
+    ) -> Plan:
+        """Policy gradient on answers to questions: the feed `rl`.
+
+        Args:
+            prompts: what draws from `items`; none: each as often.
+            then: what follows the judge; none: advantages by the group.
+            loss: none: the clipped policy gradient, divided by the longest answer.
+            knobs: of `rollouts`.
+        """
+        asking = self.lesson.asking
+        how = {"temperature": asking.how.temperature, "top_k": asking.how.top_k, "top_p": asking.how.top_p}
+        own = {"copies": asking.copies, "tokens": asking.tokens, "stop": asking.stop, "at_once": asking.at_once, **how}
+        after = (group_advantage(),) if then is None else tuple(then)
+        written = rollouts(prompts or shuffled(ITEMS), (self.lesson.judge, *after), **{**own, **knobs})
+        return Plan((Feed(RL, written),), (Weighted(loss or policy_gradient(per=asking.tokens), on=(RL,)),))
+
+    def imitated(self, sampler: Sampler | None = None, **place: Any) -> Plan:
+        """Likelihood of the demonstrations: the feed `shown`; `place`: its share, or solo."""
+        return Plan((Feed(SHOWN, sampler or shuffled(SHOWN), **place),), (Weighted(nll(), on=(SHOWN,)),))
+
+    def context(self, dice: torch.Generator) -> Context:
+        """What a transform or metric is called with outside a fit."""
+
+        def nobody(*_: object) -> Any:
+            raise RegraftError("nothing is trained here")
+
+        progress = Progress(self.training.steps - self.left, self.training.steps)
+        return Context({"student": self.model}, self.lesson.data(), {}, dice, lambda: progress, nobody, nobody, nobody)
+
+
+def _packed(answers: Tried) -> dict[str, Any]:
+    """What was written and its rewards: the rest of the rows is in the items."""
+    judged = {name: answers.rows[name] for name in ("written", "reward", "fault") if name in answers.rows}
+    return {"judged": judged, "written": answers.written._asdict()}
+
+
+def _unpacked(kept: Mapping[str, Any], items: Rows, copies: int) -> Tried:
+    written = Written(**kept["written"])
+    return Tried(items.take(written.prompt).having(**kept["judged"]), written, copies)
+
+
+class Repair(Spec):
+    """A repair with its knobs bound; called with a workshop, it spends the updates that are left."""
+
+    def __call__(self, w: Workshop) -> None:
+        self.make(w, **self.knobs)
+
+
+def repair(make: Callable[Concatenate[Workshop, P], None]) -> Callable[P, Repair]:
+    """A repair from `(workshop, *, knobs) -> None`."""
+    return cast(Callable[P, Repair], knobbed(Repair, make))
