@@ -15,16 +15,13 @@ import torch
 
 from regraft.core.errors import RegraftError
 from regraft.data.scenario import Scenario, Task, recurring
+from regraft.evidence.cards import card
 from regraft.recipes.strategy import Strategy, method_named
 from regraft.worlds.small import METHODS, WORLDS, Went, World, home, lived, same, small
 
 TEXT = "text"
-READERS = (
-    *("a_gem", "backward_transfer", "cumulative", "der_pp", "dynamic_ema", "er", "er_mir", "ewc_lora"),
-    *("gradient_episodic_memory", "gradient_projection", "hft", "joint", "lt_sft", "lwf", "memory_aware_synapses"),
-    *("naive", "online_ewc", "sefe", "synaptic_intelligence"),
-)
-"""Those that can act on text, where nobody tells the domain."""
+READERS = [name for name in METHODS if "language model" in card(name).tags]
+"""Those that can learn a stream of texts, where nobody tells the domain."""
 CASES = [(name, "") for name in METHODS] + [(name, TEXT) for name in READERS]
 OTHERS = [(name, place) for name, place in CASES if name != "naive"]
 

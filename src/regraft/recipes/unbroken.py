@@ -138,4 +138,4 @@ def part_name(part: Any) -> str:
 def _task_free(part: Any) -> bool:
     """Whether the words of its file say so."""
     words = sys.modules[type(part).__module__].__doc__ or ""
-    return "task-free" in words.rpartition("Tags:")[2]
+    return "task-free" in words.partition("Tags:")[2]

@@ -1,7 +1,7 @@
 """A-GEM: no step may raise the loss on a small memory, to first order.
 
 Paper: "Efficient Lifelong Learning with A-GEM" Chaudhry et al. 2019. https://arxiv.org/abs/1812.00420
-Tags:  replay, gradient projection, task-incremental, domain-incremental
+Tags:  replay, gradient projection, class-incremental, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

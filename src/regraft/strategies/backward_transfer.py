@@ -2,7 +2,7 @@
 
 Paper: "Beyond Not-Forgetting: Continual Learning with Backward Knowledge Transfer" Lin et al. 2022.
        https://arxiv.org/abs/2211.00789
-Tags:  gradient projection, exemplar-free, task-incremental, domain-incremental
+Tags:  gradient projection, exemplar-free, class-incremental, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Paper: "CORe50: a New Dataset and Benchmark for Continuous Object Recognition" Lomonaco and Maltoni 2017.
        https://arxiv.org/abs/1705.03550
-Tags:  upper bound, replay
+Tags:  upper bound, replay, class-incremental, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

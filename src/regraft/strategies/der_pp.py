@@ -6,7 +6,8 @@ Paper:   "Dark Experience for General Continual Learning: a Strong, Simple Basel
          https://arxiv.org/abs/2004.07211
 Paper:   "A Unified and General Framework for Continual Learning" Wang et al. 2024. https://arxiv.org/abs/2403.13249
 Differs: answers and labels are learned on one draw of the memory; the authors draw twice.
-Tags:    replay, distillation, task-free, online, class-incremental, domain-incremental, task-incremental
+Tags:    replay, distillation, task-free, online, class-incremental, task-incremental, domain-incremental,
+         language model
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Dynamic EMA: each task ends with a slow average of its weights, each tensor at its own pace.
 
 Paper: "Large Continual Instruction Assistant" Qiao et al. 2024. https://arxiv.org/abs/2410.10868
-Tags:  weight averaging, exemplar-free, class-incremental, domain-incremental, task-incremental, continual fine-tuning
+Tags:  weight averaging, exemplar-free, task-free, task-incremental, domain-incremental, continual fine-tuning,
+       language model
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Paper: "On Tiny Episodic Memories in Continual Learning" Chaudhry et al. 2019. https://arxiv.org/abs/1902.10486
 Paper: "A Unified and General Framework for Continual Learning" Wang et al. 2024. https://arxiv.org/abs/2403.13249
-Tags:  replay, task-free, online, class-incremental, domain-incremental, task-incremental
+Tags:  replay, task-free, online, class-incremental, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Paper: "Online Continual Learning with Maximally Interfered Retrieval" Aljundi et al. 2019.
        https://arxiv.org/abs/1908.04742
-Tags:  replay, task-free, online, class-incremental, domain-incremental
+Tags:  replay, task-free, online, class-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

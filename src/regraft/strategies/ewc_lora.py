@@ -9,8 +9,8 @@ Paper:   "Language Models Meet World Models: Embodied Experiences Enhance Langua
          https://arxiv.org/abs/2305.10626
 Differs: without dropout, weights in full precision, every linear layer but the last is changed; the authors change
          queries and values. A later task finds F of those before it added up, as in online EWC; they learn one.
-Tags:    low rank, weight regularisation, pretrained, exemplar-free, language model, continual fine-tuning,
-         domain-incremental
+Tags:    low rank, weight regularisation, pretrained, exemplar-free, domain-incremental, language model,
+         continual fine-tuning
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Gradient episodic memory (GEM): no step may raise the loss on any earlier task, to first order.
 
 Paper: "Gradient Episodic Memory for Continual Learning" Lopez-Paz and Ranzato 2017. https://arxiv.org/abs/1706.08840
-Tags:  replay, gradient projection, task-incremental, domain-incremental
+Tags:  replay, gradient projection, class-incremental, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Gradient projection memory (GPM): steps off the subspaces that layers read earlier tasks in.
 
 Paper: "Gradient Projection Memory for Continual Learning" Saha et al. 2021. https://arxiv.org/abs/2103.09762
-Tags:  gradient projection, exemplar-free, task-incremental, domain-incremental
+Tags:  gradient projection, exemplar-free, class-incremental, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

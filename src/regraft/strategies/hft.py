@@ -1,7 +1,7 @@
 """HFT: every task moves another random half of the matrices.
 
 Paper: "HFT: Half Fine-Tuning for Large Language Models" Hui et al. 2024. https://arxiv.org/abs/2404.18466
-Tags:  parameter isolation, exemplar-free, class-incremental, domain-incremental, task-incremental
+Tags:  parameter isolation, exemplar-free, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Paper: "Learning without Forgetting" Li and Hoiem 2016 (joint training as what could be reached).
        https://arxiv.org/abs/1606.09282
-Tags:  upper bound
+Tags:  upper bound, class-incremental, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

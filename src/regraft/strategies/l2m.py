@@ -1,7 +1,7 @@
 """L2M: a pool of low-rank modulations for a frozen, pretrained transformer; each input finds its own.
 
 Paper: "Learning to Modulate pre-trained Models in RL" Schmied et al. 2023. https://arxiv.org/abs/2306.14884
-Tags:  low rank, pretrained, exemplar-free, domain-incremental
+Tags:  low rank, pretrained, exemplar-free, class-incremental, domain-incremental
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Half of the training finds which entries the task needs, the other half trains those from the start again.
 
 Paper: "Composable Sparse Fine-Tuning for Cross-Lingual Transfer" Ansell et al. 2022. https://arxiv.org/abs/2110.07560
-Tags:  sparse, composable, exemplar-free, task-incremental, class-incremental, domain-incremental
+Tags:  sparse, composable, exemplar-free, class-incremental, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

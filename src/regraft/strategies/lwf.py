@@ -3,7 +3,7 @@
 Paper:   "Learning without Forgetting" Li and Hoiem 2016. https://arxiv.org/abs/1606.09282
 Paper:   "A Unified and General Framework for Continual Learning" Wang et al. 2024. https://arxiv.org/abs/2403.13249
 Differs: KD has the factor T², so that strength 1 is 4 of the paper's; a new head is not trained by itself first.
-Tags:    distillation, exemplar-free, task-incremental, domain-incremental
+Tags:    distillation, exemplar-free, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Paper:   "Memory Aware Synapses: Learning what (not) to forget" Aljundi et al. 2018. https://arxiv.org/abs/1711.09601
 Differs: the authors' strength is 1.
-Tags:    weight regularisation, exemplar-free, task-incremental, domain-incremental
+Tags:    weight regularisation, exemplar-free, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

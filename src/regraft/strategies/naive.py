@@ -1,6 +1,6 @@
 """Plain training on each task in turn: what every strategy is compared with.
 
-Tags: exemplar-free, task-free
+Tags: exemplar-free, task-free, language model
 """
 
 from __future__ import annotations

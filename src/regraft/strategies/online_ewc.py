@@ -3,7 +3,7 @@
 Paper: "Overcoming catastrophic forgetting in neural networks" Kirkpatrick et al. 2017. https://arxiv.org/abs/1612.00796
 Paper: "Progress & Compress: A scalable framework for continual learning" Schwarz et al. 2018.
        https://arxiv.org/abs/1805.06370
-Tags:  weight regularisation, exemplar-free, task-incremental, domain-incremental
+Tags:  weight regularisation, exemplar-free, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ Paper:   "SEFE: Superficial and Essential Forgetting Eliminator for Multimodal C
          2025. https://arxiv.org/abs/2505.02486
 Differs: the change that is held is scaled by alpha / r = 2 here, so that a strength of 1250 is the authors' 2500; their
          r is 128.
-Tags:    weight regularisation, low rank, pretrained, exemplar-free, language model, continual fine-tuning
+Tags:    weight regularisation, low rank, pretrained, exemplar-free, class-incremental, language model,
+         continual fine-tuning
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SLM: increments of low rank for a frozen, pretrained network, found by keys that are learned before them.
 
 Paper: "Scalable Language Model with Generalized Continual Learning" Peng et al. 2024. https://arxiv.org/abs/2404.07470
-Tags:  low rank, pretrained, exemplar-free, domain-incremental, language model
+Tags:  low rank, pretrained, exemplar-free, class-incremental, domain-incremental
 """
 
 from __future__ import annotations

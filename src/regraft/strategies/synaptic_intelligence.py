@@ -1,7 +1,7 @@
 """Synaptic intelligence (SI): weights that lowered the loss on their way are held where they ended.
 
 Paper: "Continual Learning Through Synaptic Intelligence" Zenke et al. 2017. https://arxiv.org/abs/1703.04200
-Tags:  weight regularisation, exemplar-free, task-incremental, domain-incremental
+Tags:  weight regularisation, exemplar-free, task-incremental, domain-incremental, language model
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Paper: "UER: A Heuristic Bias Addressing Approach for Online Continual Learning"
        https://arxiv.org/abs/2309.04081
 Claim: when every row comes once and the memory is small, cosines on new rows make replay more accurate than the
        ordinary cross-entropy does, and no less accurate than on both.
-Tags:  replay, online, class-incremental
+Tags:  replay, task-free, online, class-incremental
 """
 
 from __future__ import annotations

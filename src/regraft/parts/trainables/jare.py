@@ -17,7 +17,7 @@ Needs:   a pretrained network with linear layers called by `roles`; `query` name
 Leaves:  `jare`: increments and keys.
 Differs: the authors' q is of another network, a sentence encoder; theirs retrieves for a batch, here every row for
          itself. The head does not move.
-Tags:    low rank, pretrained, exemplar-free, domain-incremental, language model
+Tags:    low rank, pretrained, exemplar-free, domain-incremental
 """
 
 from __future__ import annotations
