@@ -255,3 +255,10 @@ def test_the_example_in_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(code, names)
     operations._base.cache_clear()
     assert float(names["fitted"].memory["rollouts"]["written"].sum()) == 256
+
+
+def test_two_of_them_in_a_plan_leave_a_tally_each() -> None:
+    student = model()
+    feeds = tuple(Feed(name, sampler(name=name), 0.5) for name in ("one", "two"))
+    fitted = fit(student, Plan(feeds, (Weighted(policy_gradient()),)), {"items": items(student)}, Training(2, 12, 0.05))
+    assert [int(fitted.memory[name]["written"].sum()) for name in ("one", "two")] == [12, 12]

@@ -148,7 +148,7 @@ class View:
 
     @property
     def features(self) -> Tensor:
-        """What the last layer reads, [rows, width]."""
+        """What the last layer reads, [rows, width] or [rows, places, width]."""
         if self.out.features is None:
             raise RegraftError("the model gives no features: it has no head, a linear layer that reads them")
         return self.out.features
@@ -266,6 +266,11 @@ class Context:
         if name not in self.data:
             raise RegraftError(f"no rows named {name!r}; there are {sorted(self.data)}")
         return self.data[name]
+
+    def at_work(self, transform: Transform) -> Transform:
+        """What is called in a transform's place: itself, or what it begins."""
+        found: Transform = self.begin(transform) if isinstance(transform, Begun) else transform
+        return found
 
 
 class Stateful:

@@ -15,12 +15,15 @@ judged with the others, as a row with `copy` -1, and not learned.
 `refill`: groups in which no answer has an advantage teach nothing; other prompts are written for instead, up to so many
 times (DAPO's dynamic sampling). What is still lacking then is filled with such groups.
 
+The tally of each item is left under `name`; two of them in a plan have two names.
+
 Paper: "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models" Shao et al. 2024.
        https://arxiv.org/abs/2402.03300
 Paper: "DAPO: An Open-Source LLM Reinforcement Learning System at Scale" Yu et al. 2025.
        https://arxiv.org/abs/2503.14476
-Needs: a causal language model with a tokenizer; prompts with a column `prompt_ids`, the tokens of each, and `row`.
-Tags:  reinforcement learning, language model
+Needs:  a causal language model with a tokenizer; prompts with a column `prompt_ids`, the tokens of each, and `row`.
+Leaves: how often each item was written for, its rewards, tokens and surprise, in sums by its `row`.
+Tags:   reinforcement learning, language model
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Begun, Context, Sampler, SamplerRun, Stateful, Transform
+from regraft.core.parts import Context, Sampler, SamplerRun, Stateful, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.answers import answer_blocks, join_blocks
 from regraft.numerics.padded import Padded
@@ -60,6 +63,7 @@ class rollouts:
     at_once: int = 64
     start: Transform | None = None
     greedy: bool = False
+    name: str = "rollouts"
 
     def __post_init__(self) -> None:
         for name in ("copies", "tokens", "ahead", "epochs", "at_once"):
@@ -82,8 +86,8 @@ class _Rollouts(Stateful):
         self.part, self.prompts, self.ctx, self.dice = part, prompts, ctx, ctx.rng
         self.model: Any = ctx.models["student"]
         self.how = Sampling(part.temperature, part.top_k, part.top_p)
-        self.start = None if part.start is None else _begun(part.start, ctx)
-        self.then = [_begun(transform, ctx) for transform in part.then]
+        self.start = None if part.start is None else ctx.at_work(part.start)
+        self.then = [ctx.at_work(transform) for transform in part.then]
         self.tally = Tally(0)
         self.pool: dict[str, Any] = {}
         self.waiting = torch.empty(0, dtype=torch.long)
@@ -188,12 +192,7 @@ class _Rollouts(Stateful):
             self.tally.add(rows["row"], rows["reward"], rows["length"], rows["surprise"])
 
     def leave(self) -> Mapping[str, Any]:
-        return {"rollouts": self.tally.state_dict()}
-
-
-def _begun(transform: Transform, ctx: Context) -> Transform:
-    found: Transform = ctx.begin(transform) if isinstance(transform, Begun) else transform
-    return found
+        return {self.part.name: self.tally.state_dict()}
 
 
 def _numbered(items: Rows, copies: int, first: int) -> Rows:

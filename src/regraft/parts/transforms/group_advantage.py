@@ -21,13 +21,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from regraft.core.define import transform
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context
 from regraft.core.rows import Rows
+from regraft.numerics.advantages import advantages, finite_rewards
 
 
 @transform
@@ -41,28 +39,5 @@ def group_advantage(
 ) -> Rows:
     if by not in ("group", "others"):
         raise RegraftError(f"group_advantage: by is {by!r}; it must be 'group' or 'others'")
-    R: Tensor = rows["reward"].double()
-    if len(odd := (~R.isfinite()).nonzero()):
-        raise RegraftError(
-            f"row {int(odd[0])} has the reward {R[odd[0]].item()}", do="Let no reward be infinite or NaN"
-        )
-    _, group, sizes = rows["group"].unique(return_inverse=True, return_counts=True)
-    n = sizes[group].double()
-    mean = _sums(R, group, len(sizes))[group] / n
-    apart = R - mean
-    equal = (_most(R, group, len(sizes)) == -_most(-R, group, len(sizes)))[group]
-    apart = apart.masked_fill(equal, 0.0)
-    if by == "others":
-        A = apart * n / (n - 1).clamp(min=1.0)
-    else:
-        s = (_sums(apart.square(), group, len(sizes))[group] / (n - 1).clamp(min=1.0)).sqrt()
-        A = apart / (s + epsilon) if scaled else apart
-    return rows.having(advantage=A.float())
-
-
-def _sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    return values.new_zeros(groups).index_add_(0, group, values)
-
-
-def _most(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    return values.new_full((groups,), -torch.inf).scatter_reduce_(0, group, values, "amax")
+    R = finite_rewards(rows["reward"])
+    return rows.having(advantage=advantages(R, rows["group"], by=by, scaled=scaled, epsilon=epsilon).float())
