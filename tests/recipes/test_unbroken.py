@@ -131,6 +131,38 @@ def test_rows_are_read_in_the_order_of_the_stream() -> None:
     assert torch.equal(memory["columns"]["x"], torch.cat([task.train["x"] for task in scenario.tasks]))
 
 
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("batch", [1, 4, 5, 47, 100])
+def test_means_are_counted_as_rows_come_and_are_those_of_a_stream_with_boundaries(distance: str, batch: int) -> None:
+    train, test = (each.having(x=each["x"].double()) for each in (rows(48), rows(24, 1)))
+    told = split_classes(train, test, 3)
+    models = [Classifier(network().module.double()) for _ in range(2)]
+    whole, parted = (
+        live(model, scenario, method_named("ncm")(distance=distance), replace(TRAINING, batch=batch))
+        for model, scenario in zip(models, (unbroken(told), told), strict=True)
+    )
+    assert (whole.scores[-1] == parted.scores[-1]).all()
+    assert torch.equal(whole.memory["classes"], parted.memory["classes"])
+    here, there = (lived.memory["nearest_mean"] for lived in (whole, parted))
+    assert torch.equal(here["counts"], there["counts"])
+    assert torch.allclose(here["sums"], there["sums"], rtol=1e-13, atol=1e-13)
+    for name, tensor in models[0].state().items():
+        assert torch.allclose(tensor, models[1].state()[name], rtol=1e-13, atol=1e-13)
+    if 16 % batch == 0:  # a batch ends where a task does
+        assert (whole.scores == parted.scores).all()
+
+
+def test_a_strategy_of_counting_edits_is_tested_when_a_last_row_was_counted(tmp_path: Path) -> None:
+    scenario = unbroken(blurred(split_classes(rows(48), rows(24, 1), 3), 0.25, seed=1))
+    strategy, model, again, training = method_named("ncm")(), network(), network(), replace(TRAINING, batch=1)
+    lived = live(model, scenario, strategy, training, folder=tmp_path)
+    for i in (1, 2):
+        early = live(network(), replace(scenario, tasks=scenario.tasks[:i]), strategy, training)
+        assert (early.scores[-1] == lived.scores[i, :i]).all()
+    assert (live(again, scenario, strategy, training, folder=tmp_path).scores == lived.scores).all()
+    assert small.same(again.state(), model.state())
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -141,6 +173,8 @@ def test_rows_are_read_in_the_order_of_the_stream() -> None:
         ("lwf", "distil cannot act .*: it tells the classes of earlier tasks from others"),
         ("er_ace", "asymmetric cannot act .*: it tells the classes of earlier tasks from others"),
         ("icarl", "nearest_mean cannot act .*: it comes before or after each task"),
+        ("few_shot", "Stage cannot act .*: it comes before or after each task"),
+        ("slca", "class_gaussians cannot act .*: it comes before or after each task"),
         ("wa", "weight_aligning cannot act .*: it comes before or after each task"),
         ("gdumb", "Stage cannot act .*: it comes before or after each task"),
         ("vbm", "view_batch cannot act .*: it draws new rows in an order of its own"),

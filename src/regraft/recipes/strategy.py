@@ -5,7 +5,8 @@
 
 What its parts leave in memory reaches the next task; so do the classes that were learned (`classes`). Rows of memory
 come beside the batch, so that a training reads a new row as often with them as without. A stream without boundaries is
-one such training, over the rows of all tasks in order.
+one such training, over the rows of all tasks in order; where a strategy trains nothing, its edits are given the rows
+batch by batch.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from regraft.parts.losses.nll import nll
 from regraft.parts.metrics.ability_matrix import AbilityMatrix
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.recipes.resolve import modules, no_strategy
-from regraft.recipes.unbroken import LEFT, InOrder, check_parts, leaving, needs, part_name, put, steps_of
+from regraft.recipes.unbroken import LEFT, InOrder, check_parts, leaving, needs, part_name, put, steps_of, task_free
 
 TESTED_ROWS = 4096
 
@@ -359,39 +360,61 @@ class _Stream:
         if self.epochs != 1:
             said = f"a stream without boundaries is read once, not for {self.epochs:g} epochs"
             raise RegraftError(said, do="Set epochs to 1")
-        for step in (*strategy.before, *strategy.after, *strategy.release):
+        counting = self._counting()
+        for step in (*strategy.before, *(() if counting else strategy.after), *strategy.release):
             raise needs(part_name(step), "it comes before or after each task")
         if strategy.reads == "all":
             raise needs("the strategy", "every task reads the rows of those before it again")
         if strategy.fresh:
             raise needs("the strategy", "every task begins with the first weights")
-        if strategy.epochs != 1:
+        if strategy.epochs != 1 and not counting:
             raise needs(
                 "the strategy", f"it makes {strategy.epochs:g} passes over a task, and here every row comes once"
             )
         check_parts(self.added, self.model, {"new": self._all_rows()})
 
+    def _counting(self) -> tuple[Step, ...]:
+        """The edits of a strategy that trains nothing, if what they count of rows depends on no boundary."""
+        strategy = self.strategy
+        return strategy.after if not strategy.epochs and all(map(task_free, strategy.after)) else ()
+
     def _all_rows(self) -> Rows:
         return _numbered(Rows.join(task.train for task in self.scenario.tasks))
 
     def learn_unbroken(self) -> None:
-        """All tasks, in one training."""
-        scenario, rows, plain = self.scenario, self._all_rows(), self.model.copy()
-
-        def passed(ctx: Context) -> list[float]:
-            put(plain, ctx.models["student"])
-            return tested(plain, scenario, self.strategy, leaving(self.added, ctx))
-
-        ends = list(itertools.accumulate(task.train.count for task in scenario.tasks))
-        plan = Plan((Feed("new", InOrder(ends, passed)),)) + self.added
-        stage = Stage(plan, steps=steps_of(rows.count, self.training.batch))
-        found = dict(self._take(self.model, stage, {"new": rows}, {}, self.training.seed, f"{len(ends) - 1}.0"))
+        """All tasks in one go."""
+        ends = list(itertools.accumulate(task.train.count for task in self.scenario.tasks))
+        found = self._count(ends) if self._counting() else self._train(ends)
         scores = found.pop(LEFT)
-        self.memory = {**found, "classes": torch.cat([task.classes for task in scenario.tasks]).unique()}
-        last = tested(self.model, scenario, self.strategy, self.memory)
+        self.memory = {**found, "classes": torch.cat([task.classes for task in self.scenario.tasks]).unique()}
+        last = tested(self.model, self.scenario, self.strategy, self.memory)
         self.scores += [*scores, *[last] * (len(ends) - len(scores))]
         self.done = len(ends)
         self._keep()
+
+    def _train(self, ends: Sequence[int]) -> dict[str, Any]:
+        """One training over all rows; what memory is after it, and the scores at the ends but the last."""
+        rows, plain = self._all_rows(), self.model.copy()
+
+        def passed(ctx: Context) -> list[float]:
+            put(plain, ctx.models["student"])
+            return tested(plain, self.scenario, self.strategy, leaving(self.added, ctx))
+
+        plan = Plan((Feed("new", InOrder(ends, passed)),)) + self.added
+        stage = Stage(plan, steps=steps_of(rows.count, self.training.batch))
+        return dict(self._take(self.model, stage, {"new": rows}, {}, self.training.seed, f"{len(ends) - 1}.0"))
+
+    def _count(self, ends: Sequence[int]) -> dict[str, Any]:
+        """The same, where nothing is trained and edits count the rows batch by batch."""
+        memory: Mapping[str, Any] = {}
+        scores, read = list[list[float]](), 0
+        for rows in self._all_rows().chunks(self.training.batch):
+            while read >= ends[len(scores)]:
+                scores.append(tested(self.model, self.scenario, self.strategy, memory))
+            for step in self._counting():
+                memory = self._take(self.model, step, {"new": rows}, memory, self.training.seed, "")
+            read += rows.count
+        return {**memory, LEFT: scores}
 
     def _keep(self) -> None:
         if self.folder is None:

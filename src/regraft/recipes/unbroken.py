@@ -91,7 +91,7 @@ def check_parts(plan: Plan, model: Model, data: Mapping[str, Rows]) -> None:
             raise needs(part_name(part), "it tells the classes of earlier tasks from others")
         if "before" in models.asked:
             raise needs(part_name(part), "it keeps to the model as it was when the task began")
-        if isinstance(run, Leaves) and not _task_free(part):
+        if isinstance(run, Leaves) and not task_free(part):
             raise needs(part_name(part), "what it learns when a task ends serves the next")
 
 
@@ -135,7 +135,7 @@ def part_name(part: Any) -> str:
     return str(getattr(part, "name", type(part).__name__))
 
 
-def _task_free(part: Any) -> bool:
+def task_free(part: Any) -> bool:
     """Whether the words of its file say so."""
     words = sys.modules[type(part).__module__].__doc__ or ""
     return "task-free" in words.partition("Tags:")[2]

@@ -1,10 +1,12 @@
 """NCM: one mean of features for every class, on a network that was pretrained, or that the first task trains.
 
+Under a frozen network (`first=0`) means are counted as rows come, so that no boundary between tasks is needed.
+
 Paper:   "A Simple Baseline that Questions the Use of Pretrained-Models in Continual Learning" Janson et al. 2022.
          https://arxiv.org/abs/2210.04428
 Claim:   on a pretrained network it is more accurate than training that network on, plainly, with EWC or with LwF.
 Differs: the authors give features length 1, as `distance="cosine"` does.
-Tags:    exemplar-free, pretrained, class-incremental, task-incremental, few-shot
+Tags:    exemplar-free, pretrained, prototypes, task-free, online, class-incremental, task-incremental, few-shot
 """
 
 from __future__ import annotations

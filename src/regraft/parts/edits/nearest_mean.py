@@ -13,7 +13,7 @@ Needs:   a head with a bias; the rows named by `source`, with classes in column 
 Leaves:  `nearest_mean`: counts and sums of features by class, float64.
 Differs: the authors' code takes means of normalised features and does not normalise these again; `cosine` does, as a
          linear head cannot divide by ||phi||.
-Tags:    exemplar-free, pretrained
+Tags:    exemplar-free, pretrained, task-free
 """
 
 from __future__ import annotations
