@@ -9,13 +9,17 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 
 
-def finite_rewards(reward: Tensor, name: str = "reward") -> Tensor:
-    """The rewards as float64, or an error that names the first row whose reward is not a finite number."""
+def finite_rewards(reward: Tensor, name: str = "reward", rows: Tensor | None = None) -> Tensor:
+    """The rewards as float64, or an error that names the first row whose reward is not a finite number.
+
+    Args:
+        rows: the rows' numbers, where they are some of a table.
+    """
     R = reward.double()
     if len(odd := (~R.isfinite()).nonzero()):
-        raise RegraftError(
-            f"row {int(odd[0])} has the {name} {R[odd[0]].item()}", do="Let no reward be infinite or NaN"
-        )
+        at = int(odd[0])
+        row = at if rows is None else int(rows[at])
+        raise RegraftError(f"row {row} has the {name} {R[at].item()}", do="Let no reward be infinite or NaN")
     return R
 
 
