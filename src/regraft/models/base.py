@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Literal, Self
 
@@ -32,6 +32,20 @@ def not_finite(weights: Weights) -> str | None:
     return next((name for name, tensor in floats if not bool(torch.isfinite(tensor).all())), None)
 
 
+def overheard(layer: nn.Module | None, call: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None]:
+    """What the call gives, and what the layer read in it last. The layer is listened to in this call alone, so a copy
+    of it, or whoever else calls it, has nothing to do with it."""
+    if layer is None:
+        return call(), None
+    heard: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+    try:
+        said = call()
+    finally:
+        hook.remove()
+    return said, heard[-1] if heard else None
+
+
 class TorchModel:
     """A `torch.nn.Module` in the house.
 
@@ -51,6 +65,11 @@ class TorchModel:
     @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
+
+    @property
+    def last_layer(self) -> nn.Module | None:
+        """What gives the logits, and reads the features; None where the family has no such layer."""
+        return None
 
     def slots(self) -> list[Slot]:
         found = []

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Out, Weights
 from regraft.core.rows import Rows
-from regraft.models.base import TorchModel
+from regraft.models.base import TorchModel, overheard
 
 _LONGEST_MESSAGE, _TELLING = 300, 40
 _CHECKED_TOKENS = 8
@@ -101,9 +101,17 @@ class CausalLM(TorchModel):
         """The longest context the model's configuration allows, in tokens."""
         return _context(self.module.config)
 
+    @property
+    def last_layer(self) -> nn.Module | None:
+        layer: nn.Module | None = self.module.get_output_embeddings()
+        return layer
+
     def read(self, rows: Rows) -> Out:
-        logits = self.runner(input_ids=rows["input_ids"], position_ids=rows["positions"], use_cache=False).logits
-        return Out(logits, rows["targets"], rows["counts"])
+        ids, positions = rows["input_ids"], rows["positions"]
+        logits, features = overheard(
+            self.last_layer, lambda: self.runner(input_ids=ids, position_ids=positions, use_cache=False).logits
+        )
+        return Out(logits, rows["targets"], rows["counts"], features)
 
     def sizes(self, rows: Rows) -> Tensor | None:
         counts: Tensor = rows["counts"]

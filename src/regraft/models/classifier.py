@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Self, cast
+from typing import cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Out
 from regraft.core.rows import Rows
-from regraft.models.base import TorchModel
+from regraft.models.base import TorchModel, overheard
 
 
 class Classifier(TorchModel):
@@ -31,25 +30,10 @@ class Classifier(TorchModel):
         if head is not None and head not in linear:
             raise RegraftError(f"the module has no linear layer {head!r}; it has {linear}")
         self.head_name = head if head is not None else next(reversed(linear), None)
-        self._watch()
 
-    def _watch(self) -> None:
-        self._features: Tensor | None = None
-        mine = weakref.ref(self)  # a hook outlives a model that is made anew around the same network
-
-        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if (model := mine()) is not None:
-                model._features = inputs[0]
-
-        self._hook = None if self.head_name is None else self.head.register_forward_pre_hook(keep)
-
-    def copy(self) -> Self:
-        if self._hook is not None:
-            self._hook.remove()  # or the twin's head would tell this one what it read
-        twin = super().copy()
-        self._watch()
-        twin._watch()
-        return twin
+    @property
+    def last_layer(self) -> nn.Module | None:
+        return None if self.head_name is None else self.head
 
     @property
     def head(self) -> nn.Linear:
@@ -60,10 +44,11 @@ class Classifier(TorchModel):
 
     def read(self, rows: Rows) -> Out:
         try:
-            logits = self.runner(rows["x"]) if "x" in rows else self.head(rows["features"])
+            logits, features = overheard(
+                self.last_layer, lambda: self.runner(rows["x"]) if "x" in rows else self.head(rows["features"])
+            )
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise RegraftError("batch normalisation cannot train on one row", do="Use batches of two or more") from None
-        features, self._features = self._features, None
         return Out(logits, rows["y"], None, features)
