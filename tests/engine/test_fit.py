@@ -20,10 +20,12 @@ from regraft.core.parts import Context, Outcome, Progress, Slot, View
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.engine import checkpoint
-from regraft.engine.fit import Fitted, fit
+from regraft.engine.fit import Fitted, fit, idle
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
+from regraft.parts.losses.distil import distil
 from regraft.parts.losses.nll import nll
+from regraft.parts.penalties.ewc import ewc
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.schedules.infinite import infinite
 from regraft.parts.schedules.rewarm import rewarm
@@ -107,6 +109,23 @@ def test_micro_batches_do_not_change_the_step(plan: Plan, micro: int, weighted: 
 def test_weight_zero_is_absence() -> None:
     both = Plan(feeds=(NEW,), losses=(Weighted(nll()), Weighted(nll(per="row"), 0.0)))
     assert same(after(PLAIN), after(both))
+
+
+def test_what_pulls_nowhere_in_the_first_step_is_found_and_nothing_is_touched() -> None:
+    held = Plan(losses=(Weighted(distil(), 3.0),), penalties=(Weighted(ewc(), 5.0),))
+    student, data = model(dropout=0.5), {"new": rows()}
+    dice, before = torch.random.get_rng_state(), {n: t.clone() for n, t in student.state().items()}
+    one = replace(SETTINGS, steps=1)
+    assert idle(model(), PLAIN, data, one) == []
+    assert idle(model(), PLAIN + held, data, one) == ["distil"], "ewc has nothing to hold yet"
+    learned = model()
+    memory = fit(learned, PLAIN + held, data, SETTINGS).memory
+    assert idle(learned, PLAIN + held, data, one, memory=memory) == ["distil", "ewc"]
+    assert idle(model(), PLAIN + held, data, one, memory=memory) == ["distil"], "ewc holds other weights"
+    assert idle(student, PLAIN + held, data, one) == [], "under dropout a model differs from itself"
+    assert same(before, student.state())
+    assert torch.equal(dice, torch.random.get_rng_state())
+    assert all(slot.tensor.requires_grad and slot.tensor.grad is None for slot in student.slots())
 
 
 def test_the_order_of_losses_does_not_matter() -> None:

@@ -143,6 +143,17 @@ def test_two_methods_are_named_with_a_plus() -> None:
         method_named("er+er")
 
 
+def test_what_has_no_effect_is_said_beside_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    places = {"a": ground(tuning=None, epochs=0.3)}
+    found = compare(places, ["online_ewc", "er"], running(places, []), seeds=(0, 1))
+    said = {row.method: remark(row) for row in found.rows["a"]}
+    assert said["online_ewc"].startswith("says: ewc has no effect on tasks that are learned in one step")
+    assert said["er"] == said["naive"] == ""
+    assert f"`online_ewc` {said['online_ewc']}." in markdown(found)
+    assert remark(read(found.to_json()).rows["a"][1]) in said.values()
+    assert capsys.readouterr().out == ""
+
+
 def test_what_diverges_on_some_seeds_stays_and_comes_last() -> None:
     places = {"a": ground(tuning=None)}
     run = running(places, [])

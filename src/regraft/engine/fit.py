@@ -19,12 +19,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import get_total_norm
 
 from regraft.core.errors import Clash, Diverged, Interrupted, RegraftError
 from regraft.core.parts import (
@@ -174,6 +176,23 @@ def rehearse(
                 factor = max(factor, run._value(run.lr))
         run.release()
     return factor
+
+
+def idle(
+    model: Any, plan: Plan, data: Mapping[str, Rows], training: Training, *, memory: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The losses and penalties that pull nowhere in a training's first step, for what they hold is where it begins.
+
+    Tried on a copy of the model, each by itself; one that has nothing to hold yet is not among them.
+    """
+    with own_dice(training.seed):
+        run = _Run(model.copy(), plan, data, training, {}, memory or {}, Processes())
+        try:
+            pulls = run.pulls()
+        finally:
+            run.release()
+    least = torch.finfo(next(iter(run.moving.values())).dtype).eps ** 0.5 * max(pulls.values(), default=0.0)
+    return [name for name, pull in pulls.items() if pull <= least]
 
 
 class _Roles(Mapping[str, Any]):
@@ -405,6 +424,18 @@ class _Run:
                 # Weights under a parametrisation have a graph of their own, which all penalties share.
                 (strength * value).backward(retain_graph=left > 0)
         return self._outcomes(heard, [t for t, _ in terms]) if self.observers and listen else []
+
+    def pulls(self) -> dict[str, float]:
+        """The norm of the next step's gradient of each loss and penalty that has one, by name."""
+        self.drawn = self.feeds.draw(self.training.batch, self.progress())
+        terms = [(term, strength) for term in self.terms if (strength := self._value(term.weight))]
+        found = {term.name: self._aside(partial(self._fill, self.drawn, [(term, s)], False)) for term, s in terms}
+        weights, present = self.model.weights(), [w for w in self.plan.penalties if w.weight != 0]
+        for w, (run, knob) in zip(present, self.penalties, strict=True):
+            value = self._value(knob) * run.penalty(weights)
+            if value.requires_grad:
+                found[self._label(w.part)] = self._aside(partial(value.backward, retain_graph=True))
+        return {name: float(get_total_norm(list(grads.values()))) for name, grads in found.items() if grads}
 
     def _fill(self, drawn: Drawn, losses: Sequence[tuple[_Term, float]], listen: bool) -> Heard:
         """Fills the gradients with those of the losses; each row's values by feed and loss, if anybody observes."""

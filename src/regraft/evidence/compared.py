@@ -40,6 +40,7 @@ class Found:
         seconds: of one process on one thread.
         kept: bytes that the method left in memory beside the network.
         refused: why the method cannot act here; failed: how training diverged. Then nothing else is said.
+        notice: what of the method has no effect here, and why.
     """
 
     average: float = math.nan
@@ -50,6 +51,7 @@ class Found:
     kept: int = 0
     refused: str = ""
     failed: str = ""
+    notice: str = ""
 
     @property
     def ended(self) -> bool:
@@ -264,11 +266,11 @@ def heads(rows: Sequence[Row]) -> list[str]:
 
 
 def remark(row: Row) -> str:
-    """What a table does not show of a method: that it is left out and why, or how often it diverged."""
+    """What a table does not show of a method: why it is left out, how often it diverged, what has no effect."""
     if row.refused:
         return f"is left out: {row.refused}"
     if not row.diverged:
-        return ""
+        return next((f"says: {f.notice}" for f in row.found if f.notice), "")
     why = next(f.failed for f in row.found if f.failed)
     return f"diverged on {row.diverged} of {len(row.found)} seeds: {why}"
 

@@ -77,7 +77,7 @@ class _Counter:
 
 def attempt(trial: Trial, ground: Ground) -> Found:
     """Runs one trial on one thread."""
-    method, counter = method_named(trial.method), _Counter()
+    method, counter, notices = method_named(trial.method), _Counter(), list[str]()
     knobs = {"memory": ground.memory} if "memory" in method.defaults else {}
     training = replace(ground.training, lr=ground.training.lr * trial.setting.lr, seed=trial.seed)
     stream = ground.judged if trial.judged else ground.tuning
@@ -90,7 +90,8 @@ def attempt(trial: Trial, ground: Ground) -> Found:
             strategy = method(**{**knobs, **dict(trial.setting.knobs)})
             if not isinstance(strategy, Strategy):
                 raise RegraftError(f"it returns a {type(strategy).__name__}, not a Strategy")
-            lived = live(model, scenario, strategy, training, epochs=ground.epochs, meter=counter)
+            how: dict[str, Any] = {"epochs": ground.epochs, "meter": counter, "on_notice": notices.append}
+            lived = live(model, scenario, strategy, training, **how)
         except Diverged as error:
             return Found(better=scenario.better, failed=error.what)
         except RegraftError as error:
@@ -105,7 +106,8 @@ def attempt(trial: Trial, ground: Ground) -> Found:
     kept = _size(lived.memory)
     if strategy.reads == "all":
         kept += sum(_size(dict(task.train)) for task in scenario.tasks)
-    return Found(said["average"], forgetting, lived.better, seconds, counter.updates, kept)
+    notice = "; ".join(notices)
+    return Found(said["average"], forgetting, lived.better, seconds, counter.updates, kept, notice=notice)
 
 
 def files_of(method: str) -> list[str]:

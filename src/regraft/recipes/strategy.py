@@ -36,7 +36,7 @@ from regraft.data.scenario import Scenario, Task
 from regraft.engine import checkpoint
 from regraft.engine.edits import apply, still
 from regraft.engine.evaluate import mean_nll
-from regraft.engine.fit import Meter, fit
+from regraft.engine.fit import Meter, fit, idle
 from regraft.engine.training import Training
 from regraft.numerics.accumulation import accumulation
 from regraft.numerics.evaluating import evaluating
@@ -264,7 +264,8 @@ def live(
         folder: where the stream is kept; one that was stopped goes on from there and ends in the same bits. A stream
             that has more tasks by now goes on with those; what earlier versions score on them is NaN.
         on_task: told each task's number and the scores after it; of a stream without boundaries, in the end.
-        on_notice: told of a damaged checkpoint, and that an older one serves.
+        on_notice: told of a damaged checkpoint, and that an older one serves; of what has no effect on a task that is
+            learned in one step.
 
     Raises RegraftError for a part that cannot do what the stream asks of it.
     """
@@ -311,6 +312,7 @@ class _Stream:
         self.memory: Mapping[str, Any] = {}
         self.scores: list[list[float]] = []
         self.done = 0
+        self.looked_at, self.told = set[Plan](), set[str]()
         self.of = _fingerprint(scenario, strategy, training, epochs)
         if not scenario.boundaries:
             self._check_unbroken()
@@ -455,6 +457,8 @@ class _Stream:
             model.load(self.first)
         length = max(1, round(self.epochs * step.epochs * data["new"].count / self.training.batch))
         setting = replace(self.training, steps=step.steps or length, lr=self.training.lr * step.lr, seed=seed)
+        if setting.steps == 1 and len(memory.get("classes", ())):
+            self._tell_idle(model, step.plan, data, setting, memory)
         folder = None if self.folder is None else self.folder / place
         return fit(
             model,
@@ -467,6 +471,19 @@ class _Stream:
             checkpoint_seconds=self.checkpoint_seconds,
             on_notice=self.on_notice,
         ).memory
+
+    def _tell_idle(
+        self, model: Model, plan: Plan, data: Mapping[str, Rows], setting: Training, memory: Mapping[str, Any]
+    ) -> None:
+        """Says, once, what has no effect in a later task's training of one step."""
+        if plan in self.looked_at:
+            return
+        self.looked_at.add(plan)
+        for name in idle(model, plan, data, setting, memory=memory):
+            if name not in self.told:
+                self.told.add(name)
+                said = f"{name} has no effect on tasks that are learned in one step: it holds what was there before it"
+                self.on_notice(f"{said}. Give them more epochs, or a smaller batch")
 
 
 def tested(model: Model, scenario: Scenario, strategy: Strategy, memory: Mapping[str, Any]) -> list[float]:

@@ -121,11 +121,11 @@ class Steps:
         self.count += updates
 
 
-def lived(strategy: Strategy, world: World, **kw: Any) -> Went:
-    """Two passes over each task, and no fewer than two steps."""
+def lived(strategy: Strategy, world: World, *, one_step: bool = False, **kw: Any) -> Went:
+    """Two passes over each task, and no fewer than two steps; or one step alone."""
     model, steps = world.network(), Steps()
-    least = min(task.train.count for task in world.scenario.tasks)
-    epochs = max(2, 2 * world.training.batch / least)
+    counts = [task.train.count for task in world.scenario.tasks]
+    epochs = world.training.batch / max(counts) if one_step else max(2, 2 * world.training.batch / min(counts))
     found = live(model, world.scenario, strategy, world.training, epochs=epochs, meter=steps, **kw)
     return Went({name: tensor.clone() for name, tensor in model.state().items()}, found, steps.count)
 
@@ -146,6 +146,11 @@ def small(method: Method, **knobs: Any) -> Strategy:
     """A method at the first values of its search, with a memory that is smaller than a batch."""
     first = {name: values[0] for name, values in method.tune.items()}
     return method(**{**first, **({"memory": 4} if "memory" in method.defaults else {}), **knobs})
+
+
+def apart(a: Went, b: Went) -> bool:
+    """Whether they end in weights that differ by more than rounding."""
+    return any(not torch.allclose(tensor, b.weights[name], rtol=1e-6, atol=1e-7) for name, tensor in a.weights.items())
 
 
 def same(a: Any, b: Any) -> bool:
