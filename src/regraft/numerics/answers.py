@@ -44,10 +44,11 @@ def answer_blocks(prompts: Padded, answers: Padded, *, log_probs: Tensor | None 
 def join_blocks(tables: Sequence[Rows]) -> Rows:
     """The rows of several tables, their blocks, and all else that they have for each place, as long as the longest."""
     longest = max((table["input_ids"].shape[1] for table in tables if table.count), default=0)
-    return Rows.join(_widened(table, longest) for table in tables if table.count)
+    return Rows.join(widened(table, longest) for table in tables if table.count)
 
 
-def _widened(rows: Rows, places: int) -> Rows:
+def widened(rows: Rows, places: int) -> Rows:
+    """The rows with their blocks, and all else that they have for each place, so many places long."""
     shape = rows["input_ids"].shape
     if shape[1] == places:
         return rows

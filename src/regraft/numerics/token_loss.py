@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,13 +40,32 @@ def column(view: View, name: str, like: Tensor) -> Tensor:
     return values[:, None] if values.dim() == 1 else values.flatten(1)
 
 
-@torch.no_grad()
+def entropies(view: View, temperature: float = 1.0) -> Tensor:
+    """The entropy of what a model says at each target of a batch, in nats, [rows, places]."""
+    log_p = view.log_probs if temperature == 1 else (view.logits / temperature).log_softmax(-1)
+    H: Tensor = -(log_p.exp() * log_p).sum(-1)
+    return H.flatten(1) if H.dim() > 1 else H[:, None]
+
+
 def log_probs_of(model: Model, rows: Rows, *, temperature: float = 1.0, chunk: int = 64) -> Tensor:
     """Of the targets of rows, as the model stands, in evaluation mode and on the CPU: float32 [rows, places]; 0 where a
     target does not count."""
+    return _asked(model, rows, lambda view: said(view, temperature).log_probs, chunk)
+
+
+def entropies_of(model: Model, rows: Rows, *, temperature: float = 1.0, chunk: int = 64) -> Tensor:
+    """As `log_probs_of`, the entropies."""
+    return _asked(model, rows, lambda view: entropies(view, temperature), chunk)
+
+
+@torch.no_grad()
+def _asked(model: Model, rows: Rows, value: Callable[[View], Tensor], chunk: int) -> Tensor:
     found = []
     with evaluating(model):
         for piece in rows.chunks(chunk):
-            log_probs, counts = said(View(model, piece.to(model.device), {}), temperature)
-            found.append(log_probs.masked_fill(counts == 0, 0.0).float().cpu())
+            view = View(model, piece.to(model.device), {})
+            each, counts = value(view), view.out.counts
+            if counts is not None:
+                each = each.masked_fill(counts.flatten(1) == 0, 0.0)
+            found.append(each.float().cpu())
     return torch.cat(found)

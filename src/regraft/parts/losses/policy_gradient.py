@@ -41,7 +41,7 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Reference, View
 from regraft.numerics.other_models import other_model
-from regraft.numerics.token_loss import column, said
+from regraft.numerics.token_loss import column, entropies, said
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,9 @@ class _PolicyGradient:
             k = log_q.exp() - log_q - 1
             each = each + part.kl * (rho * k if part.unbiased else k)
         if part.entropy:
-            each = each - part.entropy * self._entropy(view, pi)
+            each = each - part.entropy * entropies(view, part.temperature)
         n = part.per if isinstance(part.per, int) else c.sum(1).clamp(min=1.0)
         return (each * c).sum(1) / n
-
-    def _entropy(self, view: View, like: Tensor) -> Tensor:
-        log_p = view.log_probs if self.part.temperature == 1 else (view.logits / self.part.temperature).log_softmax(-1)
-        return -(log_p.exp() * log_p).sum(-1).view_as(like)
 
     def weight(self, view: View) -> Tensor | None:
         return view.size if self.part.per == "token" else None
