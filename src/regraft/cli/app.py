@@ -38,6 +38,12 @@ Normalised = Annotated[
     typer.Option(help="none, tokens or bytes: what a choice's score is divided by, in every --suite."),
 ]
 Stop = Annotated[str | None, typer.Option(help="Text that must follow a right answer, in every --suite.")]
+By = Annotated[str, typer.Option(help="exact, number, or a .py file that defines reward(written, item).")]
+Marker = Annotated[str | None, typer.Option(help="Text after which the answer stands.")]
+Copies = Annotated[int, typer.Option(min=1, help="Answers that are written for each question.")]
+Temperature = Annotated[float, typer.Option(min=0, help="Of the answers; 0: the likeliest alone.")]
+Chat = Annotated[bool, typer.Option(help="Put the prompts through the chat template.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Checkers of your own that run at once.")]
 TRAINING, LINE, CATALOGUE = "Make a new version", "The line", "Methods and evidence"
 
 
@@ -101,19 +107,44 @@ def learn(
     parallel: Annotated[
         str | None, typer.Option(help="Under torchrun: ddp, or fsdp for models too large to train on one device.")
     ] = None,
+    skills: Annotated[
+        Path | None, typer.Option(help="Questions (JSONL) with `prompt`, `answer` and `tags`, to learn those skills.")
+    ] = None,
+    shown: Annotated[
+        list[str] | None, typer.Option(help="With --skills: demonstrations (`prompt` and `completion`, or `messages`).")
+    ] = None,
+    by: By = "exact",
+    marker: Marker = None,
+    copies: Copies = 8,
+    answer_tokens: Annotated[
+        int | None, typer.Option(min=1, help="With --skills: of an answer at most; none: 256, or half the context.")
+    ] = None,
+    temperature: Temperature = 1.0,
+    ends: Annotated[list[str] | None, typer.Option(help="With --skills: text that ends an answer.")] = None,
+    chat: Chat = False,
+    jobs: Jobs = 1,
 ) -> None:
-    """Learn new text, keep the old, measure both, commit a version."""
+    """Learn new text, or skills that are missing; keep the old, measure both, commit a version."""
     from regraft.cli import updates
+
+    if skills is None and shown:
+        raise RegraftError("demonstrations are of skills", where="--shown", do="Name the questions with --skills")
+    if skills is not None and data:
+        raise RegraftError("new text and skills are two updates", where="--data", do="Give --data or --skills")
+    asked = None
+    if skills is not None:
+        ending = tuple(ends or ())
+        asked = updates.Skills(skills, by, marker, answer_tokens, copies, temperature, ending, chat, jobs)
 
     with updates.processes(parallel) as processes:
         request = updates.Request(
             target=target,
-            data=data or [],
+            data=data or shown or [],
             keep=keep or [],
             suites=[str(s) for s in suite or []],
             normalise=normalise,
             stop=stop,
-            knobs=updates.knobs_from(recipe, set or [], seed),
+            knobs=updates.knobs_from(recipe, set or [], seed, "learn" if asked is None else "practise"),
             line=line,
             base=base,
             message=message,
@@ -122,6 +153,7 @@ def learn(
             device=device,
             trust_remote_code=trust_remote_code,
             checkpoint_seconds=checkpoint_seconds,
+            skills=asked,
         )
         updates.learn(request, plan_only=plan_only, resume=resume, restart=restart, processes=processes)
 
@@ -245,18 +277,18 @@ def evaluate(
 def diagnose(
     target: Annotated[str, typer.Argument(help="a line, a model folder or a hub name", show_default=False)],
     items: Annotated[Path, typer.Option(help="Questions (JSONL) with `prompt`, `answer` and `tags`: its skills.")],
-    by: Annotated[str, typer.Option(help="exact, number, or a .py file that defines reward(written, item).")] = "exact",
-    marker: Annotated[str | None, typer.Option(help="Text after which the answer stands.")] = None,
-    copies: Annotated[int, typer.Option(min=1, help="Answers that are written for each item.")] = 8,
+    by: By = "exact",
+    marker: Marker = None,
+    copies: Copies = 8,
     tokens: Annotated[
         int | None, typer.Option(min=1, help="Of an answer at most; none: 256, or half the context.")
     ] = None,
-    temperature: Annotated[float, typer.Option(min=0, help="Of the answers; 0: the likeliest alone.")] = 1.0,
+    temperature: Temperature = 1.0,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer.")] = None,
-    chat: Annotated[bool, typer.Option(help="Put the prompts through the chat template.")] = False,
+    chat: Chat = False,
     version: Annotated[str, typer.Option(help="The version of the line.")] = "head",
     seed: Annotated[int, typer.Option()] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Checkers of your own that run at once.")] = 1,
+    jobs: Jobs = 1,
     skip_bad: Annotated[bool, typer.Option(help="Pass over bad rows, count and list them.")] = False,
     json: Annotated[bool, typer.Option(help="As JSON.")] = False,
     device: Device = "auto",

@@ -51,29 +51,25 @@ class Asked:
 
 def diagnose(asked: Asked, *, json: bool) -> None:
     from regraft.evidence.items import Items
-    from regraft.numerics.sampling import Sampling
-    from regraft.numerics.trying import Asking
+    from regraft.recipes.answered import Answering
     from regraft.recipes.diagnosis import diagnose
     from regraft.recipes.update import chosen_device
 
     items = Items.read(asked.items, skip_bad=asked.skip_bad)
+    how = Answering.of(
+        asked.by,
+        marker=asked.marker,
+        tokens=asked.tokens,
+        copies=asked.copies,
+        temperature=asked.temperature,
+        stop=asked.stop,
+        chat=asked.chat,
+    )
     device = chosen_device(asked.device)
     model = _model(asked)
     model.module.to(device)
-    tokens = asked.tokens or min(256, max(1, (model.context or 512) // 2))
-    how = Sampling(asked.temperature)
     with one_clear_memory_error("Give fewer --tokens"):
-        found, left_out = diagnose(
-            model,
-            items,
-            by=asked.by,
-            marker=asked.marker,
-            asking=Asking(asked.copies, tokens, how, asked.stop),
-            chat=asked.chat,
-            seed=asked.seed,
-            jobs=asked.jobs,
-            on_rows=_Told(),
-        )
+        found, left_out = diagnose(model, items, how, seed=asked.seed, jobs=asked.jobs, on_rows=_Told())
     skipped = {**items.skipped, **left_out}
     if json:
         tables = {name: table for name, table in found.tables.items() if name != "items"}

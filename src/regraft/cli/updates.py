@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,16 +22,37 @@ from regraft.store import Line, Version
 from regraft.store.documents import canonical
 
 if TYPE_CHECKING:
+    from regraft.data.corpus import Corpus
     from regraft.engine.processes import Processes
-    from regraft.evidence.items import Normalise
+    from regraft.evidence.items import Items, Normalise
+    from regraft.recipes.answered import Answered
+    from regraft.store import TensorRef
 
 OWN = ("learn-", "plan-")
 """How the names of this module's runs begin: those that make a version, and those that only show a plan."""
 
 
 @dataclass(frozen=True)
+class Skills:
+    """Questions to learn from, and how their answers are checked: see `Answering`."""
+
+    items: Path
+    by: str = "exact"
+    marker: str | None = None
+    tokens: int | None = None
+    copies: int = 8
+    temperature: float = 1.0
+    stop: tuple[str, ...] = ()
+    chat: bool = False
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
 class Request:
-    """What `learn` was asked for. Texts and knobs are resolved before a run begins, and kept with it for `--resume`."""
+    """What `learn` was asked for. Texts and knobs are resolved before a run begins, and kept with it for `--resume`.
+
+    With `skills`, `data` are demonstrations.
+    """
 
     target: str
     data: list[str]
@@ -46,6 +69,11 @@ class Request:
     device: str = "auto"
     trust_remote_code: bool = False
     checkpoint_seconds: float = 60.0
+    skills: Skills | None = None
+
+    @property
+    def recipe(self) -> str:
+        return "learn" if self.skills is None else "practise"
 
 
 def adopt(model: str, line: Path, trust_remote_code: bool) -> None:
@@ -159,7 +187,7 @@ def _beside(target: str) -> Path:
 
 
 def _check_asked(request: Request) -> None:
-    if not request.data:
+    if not request.data and request.skills is None:
         raise RegraftError("no new text", do="Name it with --data")
 
 
@@ -168,7 +196,7 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
     from regraft.evidence.items import Items
     from regraft.recipes import texts
     from regraft.recipes.learn import learn
-    from regraft.recipes.sources import store_items
+    from regraft.recipes.sources import load_items, store_items
     from regraft.recipes.update import load_context, load_tokenizer
 
     _check_asked(request)
@@ -188,38 +216,89 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
         for path in request.suites
     ]
     tokenizer = load_tokenizer(line, base, trust_remote_code=request.trust_remote_code)
+    carried = load_items(line, base)
+    practice = None if request.skills is None else _practice(request.skills, [*carried, *items], tokenizer, request)
     for suite in items:
         for why, count in suite.skipped.items():
             err.print(f"skipped    {count} questions of {suite.name}: {why}")
-    new, *kept = (
-        texts.read(paths, tokenizer, skip_bad=request.skip_bad)
-        for paths in (request.data, *([path] for path in request.keep))
-    )
-    if not past and not request.unprotected and all(corpus.digests == new.digests for corpus in kept):
+    new = texts.read(request.data, tokenizer, skip_bad=request.skip_bad) if request.data else None
+    kept = [texts.read([path], tokenizer, skip_bad=request.skip_bad) for path in request.keep]
+    if new is not None and not past and not request.unprotected and all(c.digests == new.digests for c in kept):
         raise RegraftError(
             "the text to keep is the new text itself", where="--keep", do="Give others, or --unprotected"
         )
-    learn(**request.knobs).check(load_context(line, base, trust_remote_code=request.trust_remote_code), new)
+    if practice is None and new is not None:
+        learn(**request.knobs).check(load_context(line, base, trust_remote_code=request.trust_remote_code), new)
     order: dict[str, Any] = {
         "base": base.id,
         "knobs": request.knobs,
-        "new": texts.store(line, new),
+        "new": None if new is None else texts.store(line, new),
         "kept": [texts.store(line, corpus) for corpus in kept],
-        "suites": [{n: asdict(ref) for n, ref in store_items(line, suite).items()} for suite in items],
         "message": request.message or "learned " + ", ".join(Path(d).name for d in request.data),
     }
+    if practice is not None and request.skills is not None:
+        learned, held, asked = practice
+        items.append(held)
+        order["skills"] = {
+            "items": _stored(store_items(line, learned)),
+            "corpus": texts.store(line, asked),
+            "how": held.how.to_json(),
+            "jobs": request.skills.jobs,
+        }
+        order["message"] = request.message or f"practised {request.skills.items.stem}"
+    order["suites"] = [_stored(store_items(line, suite)) for suite in items]
     return f"{OWN[0]}{hashlib.sha256(canonical(order)).hexdigest()[:12]}", order
 
 
-def knobs_from(recipe: Path | None, said: list[str], seed: int | None) -> dict[str, Any]:
+def _stored(refs: Mapping[str, TensorRef]) -> dict[str, Any]:
+    return {name: asdict(ref) for name, ref in refs.items()}
+
+
+def _practice(skills: Skills, known: list[Items], tokenizer: Any, request: Request) -> tuple[Items, Answered, Corpus]:
+    """Questions to learn from, those held out, and the first ones as a text, so that the line knows them by id."""
+    from regraft.evidence.items import Items
+    from regraft.recipes import texts
+    from regraft.recipes.answered import Answered, Answering
+    from regraft.recipes.practise import split
+
+    items = Items.read(skills.items, skip_bad=request.skip_bad)
+    for why, count in items.skipped.items():
+        err.print(f"skipped    {count} questions of {items.name}: {why}")
+    how = Answering.of(
+        skills.by,
+        marker=skills.marker,
+        tokens=skills.tokens,
+        copies=skills.copies,
+        temperature=skills.temperature,
+        stop=skills.stop,
+        chat=skills.chat,
+    )
+    learned, held = split(items, known)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{skills.items.stem}.jsonl")
+        rows = [{"text": item.prompt, "id": item.id} for item in learned.items if item.prompt.strip()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        asked = texts.read([str(path)], tokenizer)
+    suite = Answered(items.name, held.items, skip_bad=items.skip_bad, how=how)
+    return learned, suite, asked
+
+
+def knobs_from(recipe: Path | None, said: list[str], seed: int | None, name: str = "learn") -> dict[str, Any]:
     """The recipe's knobs from its file, --set and --seed, the later winning; checked: the error names the key."""
     from regraft.recipes.files import check, read_recipe
 
-    knobs = {**(read_recipe(recipe) if recipe else {}), **set_knobs(said)}
+    knobs = {**(read_recipe(recipe, name) if recipe else {}), **set_knobs(said)}
     if seed is not None:
         knobs["seed"] = seed
-    check(knobs, where=str(recipe or "--set"))
+    check(knobs, str(recipe or "--set"), _recipe(name))
     return knobs
+
+
+def _recipe(name: str) -> Any:
+    from regraft.recipes.learn import learn
+    from regraft.recipes.practise import practise
+
+    return {"learn": learn, "practise": practise}[name]
 
 
 def set_knobs(said: list[str]) -> dict[str, Any]:
@@ -245,6 +324,7 @@ def _orders(request: Request) -> list[str]:
         "--stop": request.stop is not None,
         "--base": request.base != "head",
         "--message": request.message,
+        "--skills": request.skills is not None,
         "--unprotected": request.unprotected,
         "--skip-bad": request.skip_bad,
     }
@@ -267,13 +347,14 @@ def _unfinished(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
     found = runs.unfinished(line)
     if not found:
         raise RegraftError("there is no unfinished run to go on with", where=line.path)
-    if not request.data and (ignored := _orders(request)):
+    asking = request.data or request.skills is not None
+    if not asking and (ignored := _orders(request)):
         raise RegraftError(
             f"the unfinished run goes on as it was begun, so {', '.join(ignored)} would be ignored",
             where="--resume",
-            do="Give --resume alone, or the whole command with --data",
+            do="Give --resume alone, or the whole command with --data or --skills",
         )
-    if request.data and (asked := _order(line, request)[0]) not in {name.partition(".")[0] for name in found}:
+    if asking and (asked := _order(line, request)[0]) not in {name.partition(".")[0] for name in found}:
         raise RegraftError(
             f"the unfinished run {found[0]} was asked for something else than this command ({asked})",
             where=line.path,
@@ -295,7 +376,9 @@ def _learn(
 ) -> Version | None:
     """Runs the recipe. A new run whose order turns out to be at fault before the training leaves nothing behind."""
     from regraft.recipes import texts
+    from regraft.recipes.answered import Answering
     from regraft.recipes.learn import learn
+    from regraft.recipes.practise import Questions, practise
     from regraft.recipes.sources import Sources, items_of, load_items
     from regraft.recipes.texts import Text
     from regraft.recipes.update import Update, chosen_device
@@ -309,15 +392,16 @@ def _learn(
     throw_away = plan_only
     try:
         with one_clear_memory_error("Set a lower micro_tokens, or a shorter context"):
+            given = [order["new"]] if order["new"] is not None else []
             sources = Sources(
-                new=Text.open(line, order["new"]),
+                Text.open(line, given[0]) if given else None,
                 past=texts.past(line, base),
                 kept=[Text.open(line, digest) for digest in order["kept"]],
                 others=texts.elsewhere(line, base),
                 items=[items_of(line, refs) for refs in order["suites"]],
                 carried=load_items(line, base),
                 message=order["message"],
-                skipped=_skipped(line, [order["new"], *order["kept"]], live),
+                skipped=_skipped(line, [*given, *order["kept"]], live),
             )
             update = Update(
                 line,
@@ -330,7 +414,14 @@ def _learn(
                 trust_remote_code=request.trust_remote_code,
             )
             live.notice(f"device     {device}")
-            return learn(**order["knobs"])(update, sources, plan_only=plan_only)
+            if "skills" not in order:
+                return learn(**order["knobs"])(update, sources, plan_only=plan_only)
+            asked = order["skills"]
+            how = Answering.of_json(asked["how"])
+            questions = Questions(items_of(line, asked["items"]), how, asked["corpus"], asked["jobs"])
+            version = practise(**order["knobs"])(update, sources, questions, plan_only=plan_only)
+            throw_away = throw_away or version is None
+            return version
     except RegraftError as error:
         trained = update is not None and update.training
         throw_away = plan_only or (_at_fault(error) and not resumed and not trained)

@@ -16,6 +16,8 @@ from regraft.core.written import Repeated, from_yaml
 from regraft.recipes.learn import learn
 from regraft.recipes.resolve import refused
 
+RECIPES = ("learn", "practise")
+
 
 class Said(BaseModel):
     """A mapping of a recipe file: no other keys."""
@@ -39,15 +41,16 @@ def told(where: str) -> Iterator[None]:
         raise RegraftError(what, where=where, do=error.do) from None
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The knobs of a recipe file; its key `recipe`, if there, says `learn`.
+def read_recipe(path: Path, wanted: str = "learn") -> dict[str, Any]:
+    """The knobs of a recipe file; its key `recipe`, if there, says which.
 
-    Raises RegraftError for a file that is not a YAML mapping, with line and column.
+    Raises RegraftError for a file that is not a YAML mapping, with line and column, and for another recipe.
     """
     said = read_mapping(path)
-    recipe = said.pop("recipe", "learn")
-    if recipe != "learn":
-        raise RegraftError(f"no recipe {recipe!r}{nearest(str(recipe), ['learn'])}", where=path)
+    recipe = said.pop("recipe", wanted)
+    if recipe != wanted:
+        other = "the command asks for" if recipe in RECIPES else "there is no such recipe;"
+        raise RegraftError(f"recipe {recipe!r}: {other} {wanted!r}{nearest(str(recipe), RECIPES)}", where=path)
     return said
 
 

@@ -58,7 +58,7 @@ def _part(kind: str) -> BeforeValidator:
     )
 
 
-def _parts(kind: str) -> BeforeValidator:
+def parts(kind: str) -> BeforeValidator:
     def read(said: Any) -> list[Any]:
         return [part(kind, each, where=kind) for each in (said if isinstance(said, list | tuple) else [said])]
 
@@ -78,7 +78,7 @@ class learn(BaseModel):
     context: Annotated[int | None, Field(gt=1, description="tokens of a block")] = None
     shares: Annotated[dict[str, float] | None, Field(description="shares of the new text's sources")] = None
     sampler: Annotated[Any, _part("samplers"), Field(description="what draws the new text")] = "shuffled"
-    gradients: Annotated[list[Any], _parts("gradients"), Field(description="gradient transforms, in order")] = []
+    gradients: Annotated[list[Any], parts("gradients"), Field(description="gradient transforms, in order")] = []
     optimizer: Annotated[str, Field(description="a class of torch.optim")] = "AdamW"
     optimizer_knobs: Annotated[
         dict[str, Any] | None, Field(description="its arguments; none: betas 0.9, 0.95 and decay 0.1, as it takes them")

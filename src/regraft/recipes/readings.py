@@ -214,20 +214,22 @@ def learned(line: Line, versions: Iterable[Version]) -> set[str]:
     """Fingerprints of the held-out documents of the texts that these versions learned."""
     given = [(version, sources) for version in versions if (sources := _sources(line, version)) is not None]
     return {
-        HeldOut("new", sources.new.held, _context(version)).fingerprint
+        HeldOut("new", sources.learned.held, _context(version)).fingerprint
         for version, sources in given
-        if sources.new.held.documents
+        if sources.learned is not None and sources.learned.held.documents
     }
 
 
 def _sources(line: Line, version: Version) -> Sources | None:
-    """What the update that made a version was given; None for one that no text made."""
+    """What the update that made a version was given; None for one that no update made."""
     new, kept = ([use.corpus for use in version.corpora if use.role == role] for role in ("new", "kept"))
-    if not new or not version.parents:
+    if not version.parents:
         return None
     base = line.version(version.parents[0])
     return Sources(
-        new=Text.open(line, new[0]), past=texts.past(line, base), kept=[Text.open(line, digest) for digest in kept]
+        Text.open(line, new[0]) if new else None,
+        past=texts.past(line, base),
+        kept=[Text.open(line, digest) for digest in kept],
     )
 
 
@@ -269,7 +271,7 @@ def _measure(
 def _rebuilt(line: Line, k: Known) -> Suite | None:
     """The suite of a stored reading, from what the line holds."""
     sources = _sources(line, k.holder)
-    held = [] if sources is None else [t.held for t in [*sources.old_texts(), sources.new] if t.held.documents]
+    held = [] if sources is None else [t.held for t in sources.texts() if t.held.documents]
     documents = [HeldOut(k.reading.suite, corpus, _context(k.holder)) for corpus in held]
     noted = [items_of(line, line.json(d)) for name, d in line.notes(k.holder).items() if name.startswith(_SUITE)]
     suites: Sequence[Suite] = [*documents, *load_items(line, k.holder), *noted]

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from regraft.core.define import Spec, knobbed
 from regraft.core.errors import RegraftError
-from regraft.core.parts import Context, Measurement, Model, Progress, Sampler, Transform
+from regraft.core.parts import Measurement, Model, Sampler, Transform
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
 from regraft.engine.fit import Fitted, Meter, fit
 from regraft.engine.training import Training
 from regraft.models.causal import CausalLM
+from regraft.numerics.answers import answer_blocks
+from regraft.numerics.padded import Padded
 from regraft.numerics.rollout import Written
 from regraft.numerics.trying import Asking, Tried, tried
 from regraft.parts.losses.nll import nll
@@ -30,6 +32,7 @@ from regraft.parts.metrics.capability_map import read_map
 from regraft.parts.samplers.rollouts import rollouts
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.transforms.group_advantage import group_advantage
+from regraft.recipes.answered import still
 
 P = ParamSpec("P")
 ITEMS, SHOWN, KEPT, PAIRS, RL = "items", "shown", "kept", "pairs", "rl"
@@ -110,15 +113,21 @@ class Workshop:
 
     Args:
         training: of every stage; `steps` is how many updates may be spent in all.
-        replay: the share of every batch that is old text, if there is any.
+        beside: what is in every plan for the model: replay of old text, what may move.
     """
 
     def __init__(
-        self, model: CausalLM, lesson: Lesson, training: Training, doer: Doer | None = None, *, replay: float = 0.0
+        self,
+        model: CausalLM,
+        lesson: Lesson,
+        training: Training,
+        doer: Doer | None = None,
+        *,
+        beside: Plan | None = None,
     ) -> None:
         self.model, self.lesson, self.training = model, lesson, training
         self.doer: Doer = doer or InMemory()
-        self.replay = replay if lesson.kept is not None else 0.0
+        self.beside = beside or Plan()
         self.left = training.steps
         self.fits = self.tries = 0
 
@@ -148,8 +157,8 @@ class Workshop:
         steps = self.left if steps is None else min(steps, self.left)
         if not steps:
             return Fitted()
-        if model is None and self.replay:
-            plan = plan + Plan((Feed(KEPT, shuffled(KEPT), self.replay),), (Weighted(nll(), on=(KEPT,)),))
+        if model is None:
+            plan = plan + self.beside
         own = {name: rows for name, rows in {**self.lesson.data(), **(data or {})}.items() if rows}
         seed = self.training.seed + 1_000_003 * self.fits
         training = replace(self.training, steps=steps, lr=self.training.lr * lr, seed=seed)
@@ -163,7 +172,8 @@ class Workshop:
         asking = self.lesson.asking if copies is None else self.lesson.asking._replace(copies=copies)
         dice = torch.Generator().manual_seed(self.training.seed * 1_000 + self.tries)
         self.tries += 1
-        who, ctx = model or self.model, self.context(dice)
+        who = model or self.model
+        ctx = still(who, dice)
         made = self.doer.keep(
             {"tried": items.count, "copies": asking.copies, "number": self.tries},
             lambda: _packed(tried(who, items, self.lesson.judge, asking, ctx)),
@@ -200,18 +210,29 @@ class Workshop:
         written = rollouts(prompts or shuffled(ITEMS), (self.lesson.judge, *after), **{**own, **knobs})
         return Plan((Feed(RL, written),), (Weighted(loss or policy_gradient(per=asking.tokens), on=(RL,)),))
 
+    def right(self, answers: Tried, items: Tensor | None = None) -> Rows:
+        """The right ones among answers to the lesson's questions, as demonstrations: each text once for a question.
+
+        Args:
+            items: which questions' answers, bool [items]; none: all.
+        """
+        rows, written, copies = answers
+        chosen = rows["reward"] >= 1
+        if items is not None:
+            chosen &= items.repeat_interleave(copies)
+        first: dict[tuple[int, tuple[int, ...]], int] = {}
+        for row in chosen.nonzero()[:, 0].tolist():
+            first.setdefault((int(rows["row"][row]), tuple(written.ids(row))), row)
+        at = torch.tensor(list(first.values()), dtype=torch.long)
+        said = Padded(written.tokens[at], written.lengths[at])
+        if not len(at):
+            return Rows({})
+        blocks = answer_blocks(Padded.of([rows["prompt_ids"][i] for i in at.tolist()]), said)
+        return blocks.having(item=rows["row"][at], row=torch.arange(len(at)))
+
     def imitated(self, sampler: Sampler | None = None, **place: Any) -> Plan:
         """Likelihood of the demonstrations: the feed `shown`; `place`: its share, or solo."""
         return Plan((Feed(SHOWN, sampler or shuffled(SHOWN), **place),), (Weighted(nll(), on=(SHOWN,)),))
-
-    def context(self, dice: torch.Generator) -> Context:
-        """What a transform or metric is called with outside a fit."""
-
-        def nobody(*_: object) -> Any:
-            raise RegraftError("nothing is trained here")
-
-        progress = Progress(self.training.steps - self.left, self.training.steps)
-        return Context({"student": self.model}, self.lesson.data(), {}, dice, lambda: progress, nobody, nobody, nobody)
 
 
 def _packed(answers: Tried) -> dict[str, Any]:
@@ -223,6 +244,11 @@ def _packed(answers: Tried) -> dict[str, Any]:
 def _unpacked(kept: Mapping[str, Any], items: Rows, copies: int) -> Tried:
     written = Written(**kept["written"])
     return Tried(items.take(written.prompt).having(**kept["judged"]), written, copies)
+
+
+def replayed(share: float) -> Plan:
+    """Old text, as a share of every batch: the feed `kept`."""
+    return Plan((Feed(KEPT, shuffled(KEPT), share),), (Weighted(nll(), on=(KEPT,)),))
 
 
 class Repair(Spec):

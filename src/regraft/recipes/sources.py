@@ -16,6 +16,7 @@ from regraft.data.corpus import Corpus, canonical
 from regraft.evidence.items import Item, Items
 from regraft.evidence.suites import HeldOut, Suite
 from regraft.recipes import texts
+from regraft.recipes.answered import Answered, Answering
 from regraft.recipes.texts import Text
 from regraft.store import Line, TensorRef, Version
 
@@ -27,7 +28,7 @@ class Sources:
     """The texts and questions of one update.
 
     Attributes:
-        new: the text to learn.
+        learned: the text to learn, where there is one.
         past: what the line was trained on, each text with the documents that touched it; oldest first.
         kept: texts to keep that the line does not know it was trained on.
         others: texts of other branches of the line, which hold documents out too.
@@ -38,7 +39,7 @@ class Sources:
         names: the suite of each text's held-out documents, by the text's digest: the same in every later update.
     """
 
-    new: Text
+    learned: Text | None
     past: Sequence[tuple[Text, Corpus]]
     kept: Sequence[Text] = ()
     others: Sequence[Text] = ()
@@ -56,9 +57,10 @@ class Sources:
         nothing that it, a text before it or another branch holds out: what was held out once stays so. A text that
         comes again is the new one, or the past, not both.
         """
-        known = {text.digest for text, _ in self.past} | {self.new.digest}
+        new = [] if self.learned is None else [self.learned]
+        known = {text.digest for text in [*(text for text, _ in self.past), *new]}
         kept = sorted({t.digest: t for t in self.kept if t.digest not in known}.values(), key=lambda t: t.digest)
-        met = [*self.past, *((text, text.train) for text in kept), (self.new, self.new.train)]
+        met = [*self.past, *((text, text.train) for text in [*kept, *new])]
         candidates = keys([text.held for text, _ in met])
         trained = np.empty(0, dtype=np.uint64)
         met_digests = {text.digest for text, _ in met}
@@ -74,14 +76,26 @@ class Sources:
             if text.digest not in names:
                 names[text.digest] = free_name(text.name, taken | set(names.values()))
         count = len(self.past)
+        learned = apart[-1][0] if new else None
         values = {
-            "new": apart[-1][0],
-            "past": [(text, seen) for text, seen in apart[:count] if text.digest != self.new.digest],
-            "kept": [text for text, _ in apart[count:-1]],
+            "learned": learned,
+            "past": [(text, seen) for text, seen in apart[:count] if learned is None or text.digest != learned.digest],
+            "kept": [text for text, _ in apart[count : len(apart) - len(new)]],
             "names": names,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def new(self) -> Text:
+        """The text to learn; RegraftError where there is none."""
+        if self.learned is None:
+            raise RegraftError("there is no new text", do="Name it with --data")
+        return self.learned
+
+    def texts(self) -> list[Text]:
+        """Every text that the line knows, the new one last."""
+        return [*self.old_texts(), *([] if self.learned is None else [self.learned])]
 
     def old(self) -> Corpus | None:
         """All that may be replayed."""
@@ -97,7 +111,7 @@ class Sources:
         Raises RegraftError for a suite of questions that has the name, but not the items, of one that the line knows.
         """
         found: dict[str, Suite] = {}
-        for text in [*self.old_texts(), self.new]:
+        for text in self.texts():
             if text.held.documents:
                 name = self.names[text.digest]
                 found[name] = HeldOut(name, text.held, context)
@@ -119,7 +133,8 @@ class Sources:
         """Held-out documents of both sides, for the curve."""
         old = [text.held for text in self.old_texts() if text.held.documents]
         sides = {OLD: texts.union(old)} if old else {}
-        return {**sides, NEW: self.new.held} if self.new.held.documents else sides
+        new = None if self.learned is None else self.learned.held
+        return {**sides, NEW: new} if new is not None and new.documents else sides
 
 
 def keys(corpora: Sequence[Corpus]) -> NDArray[np.uint64]:
@@ -137,7 +152,14 @@ def _without(corpus: Corpus, others: NDArray[np.uint64]) -> Corpus:
 def store_items(line: Line, suite: Items) -> Mapping[str, TensorRef]:
     """A suite of questions as stored bytes, so that later versions are asked the same."""
     rows = [[i.id, i.prompt, list(i.choices), i.answer, list(i.tags), i.where] for i in suite.items]
-    settings = {"name": suite.name, "normalise": suite.normalise, "stop": suite.stop, "skip_bad": suite.skip_bad}
+    settings: dict[str, Any] = {
+        "name": suite.name,
+        "normalise": suite.normalise,
+        "stop": suite.stop,
+        "skip_bad": suite.skip_bad,
+    }
+    if isinstance(suite, Answered):
+        settings["answered"] = suite.how.to_json()
     raw = canonical({**settings, "items": rows})
     return {"items": line.put_tensor(torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).copy()))}
 
@@ -153,6 +175,8 @@ def items_of(line: Line, refs: Mapping[str, Any]) -> Items:
     stored = line.tensor(ref if isinstance(ref, TensorRef) else TensorRef(**{**ref, "shape": tuple(ref["shape"])}))
     raw = json.loads(stored.numpy().tobytes())
     items = tuple(Item(i, p, tuple(c), a, tuple(t), w) for i, p, c, a, t, w in raw.pop("items"))
+    if (how := raw.pop("answered", None)) is not None:
+        return Answered(items=items, how=Answering.of_json(how), **raw)
     return Items(items=items, **raw)
 
 

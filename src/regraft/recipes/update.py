@@ -158,21 +158,25 @@ class Update:
         others: Mapping[str, Model] | None = None,
         monitors: Mapping[str, Rows] | None = None,
         monitor_every: int = 50,
+        model: CausalLM | None = None,
     ) -> Fitted:
         """Minimises the plan; the model then has the weights it ended with.
 
-        `from_trunk`: begins before the base's annealing.
+        Args:
+            from_trunk: begins before the base's annealing.
+            model: another than the update's, of which nothing goes into the version.
         """
+        who = model or self.model
 
         def make(folder: Path) -> Any:
-            self.model.check_packing()
+            who.check_packing()
             self.listener.stage("training")
             state = None
             if from_trunk:
-                self.model.load(self.line.load(self.base, TRUNK))
+                who.load(self.line.load(self.base, TRUNK))
                 state = _by_tensor(self.line.load(self.base, OPTIMIZER))
             fitted = fit(
-                self.model,
+                who,
                 plan,
                 data,
                 training,
@@ -187,7 +191,7 @@ class Update:
                 on_record=self.listener.record,
                 on_notice=self.listener.notice,
             )
-            weights = self.model.state()
+            weights = who.state()
             if broken := not_finite(weights):
                 raise Diverged(
                     f"after the last step of {training.steps} the tensor {broken!r} is not finite",
@@ -199,10 +203,15 @@ class Update:
         rows = {name: table.count for name, table in data.items()}
         what = {"fit": described(plan), "training": described(training), "rows": rows, "from_trunk": from_trunk}
         done = dict(self._call(what, make))
-        self.model.load(done.pop("weights"))
+        who.load(done.pop("weights"))
         fitted = Fitted(**done)
-        self.memory = fitted.memory
+        if model is None:
+            self.memory = fitted.memory
         return fitted
+
+    def keep(self, what: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+        """What `make` gives, tensors and JSON values: made once, also where a run is gone through again."""
+        return self._call(what, lambda _: make())
 
     def settle(self) -> None:
         """Rounds the weights to the dtypes they are released in, so that what is measured is what is shipped."""
