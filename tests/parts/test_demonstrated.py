@@ -20,7 +20,7 @@ from regraft.engine.fit import fit
 from regraft.engine.training import Training
 from regraft.models.causal import CausalLM
 from regraft.numerics.answers import answer_blocks
-from regraft.numerics.demonstrations import one_each, shown_answers
+from regraft.numerics.demonstrations import Demonstrations
 from regraft.numerics.padded import Padded
 from regraft.numerics.ranking import inversion_rate
 from regraft.numerics.token_loss import entropies_of, log_probs_of
@@ -110,18 +110,22 @@ def resumed(at: int, folder: Path, feeds: tuple[Feed, ...], gradients: tuple[Any
 def test_demonstrations_are_found_by_their_question() -> None:
     student = model()
     rows = data(student)["shown"]
-    twice = Rows.join([rows, rows.take([1]).having(targets=rows["targets"][:1], counts=rows["counts"][:1])])
-    found = shown_answers(twice)
+    other = rows.take([1]).having(targets=rows["targets"][:1], counts=rows["counts"][:1], row=torch.tensor([4]))
+    twice = Rows.join([rows, other])
+    found = Demonstrations(twice, torch.Generator().manual_seed(0))
     end = student.tokenizer.eos_token_id
-    assert set(found) == {0, 1, 2, 4}
-    assert found[0] == [[*student.tokenizer("aeiou")["input_ids"], end]]
-    assert [len(own) for own in found.values()] == [1, 2, 1, 1]
-    dice = torch.Generator().manual_seed(0)
-    drawn = [one_each(found, torch.tensor([3, 1, 0]), dice) for _ in range(20)]
-    assert all(list(three[0]) == [] and three[2] == found[0][0] for three in drawn)
-    assert {tuple(three[1]) for three in drawn} == {tuple(own) for own in found[1]}
-    assert shown_answers(rows.take(slice(0, 0))) == {}
-    assert one_each({}, torch.empty(0, dtype=torch.long), dice) == []
+    assert set(found.of) == {0, 1, 2, 4}
+    first = [*student.tokenizer("aeiou")["input_ids"], end]
+    assert found.of[0] == [(0, first)]
+    assert [len(own) for own in found.of.values()] == [1, 2, 1, 1]
+    drawn = [found.one_each(torch.tensor([3, 1, 0])) for _ in range(20)]
+    assert all(list(three[0]) == [] and three[2] == first for three in drawn)
+    assert {tuple(three[1]) for three in drawn} == {tuple(own) for _, own in found.of[1]}
+    assert found.used.tolist() == [True, True, False, False, True]
+    none = Demonstrations(rows.take(slice(0, 0)), torch.Generator())
+    assert none.of == {}
+    assert none.one_each(torch.tensor([0])) == [()]
+    assert len(none.used) == 0
 
 
 # --- prefixes
@@ -188,6 +192,16 @@ def test_without_a_prefix_rollouts_are_plain() -> None:
         assert all(torch.equal(plain[n], same[n]) for n in plain)
     other = run((Feed("rl", sampler(prefixes(low=0.5))),))
     assert not all(torch.equal(plain[n], other[n]) for n in plain)
+
+
+def test_a_run_has_seen_the_demonstrations_that_were_used() -> None:
+    student = model()
+    rows = data(student)
+    few = rows["items"].take([0, 3])
+    plan = Plan((Feed("rl", sampler(prefixes(low=0.5))),), (Weighted(policy_gradient()),))
+    fitted = fit(student, plan, {**rows, "items": few}, Training(4, 6, 0.01))
+    assert fitted.seen["shown"].tolist() == [True, False, False, False]
+    assert fitted.seen["rl"].nonzero()[:, 0].tolist() == [0, 3]
 
 
 @pytest.mark.parametrize("at", [0, 3])

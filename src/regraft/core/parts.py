@@ -493,6 +493,13 @@ class Leaves(Protocol):
     def leave(self) -> Mapping[str, Any]: ...
 
 
+@runtime_checkable
+class Uses(Protocol):
+    """A running part that learns from rows which no feed draws: by source, those it `used`, bool by their `row`."""
+
+    def used(self) -> Mapping[str, Tensor]: ...
+
+
 ScheduleRun: TypeAlias = Callable[[Progress], float]
 
 

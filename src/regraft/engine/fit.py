@@ -45,6 +45,7 @@ from regraft.core.parts import (
     ScheduleRun,
     Stateful,
     TrainableRun,
+    Uses,
     View,
     Wants,
     Weights,
@@ -76,7 +77,8 @@ class Fitted:
     Attributes:
         memory: what the plan's parts leave for the next update.
         curve: one record every `log_every` steps: step, tokens, lr, mean loss per part, `held/<name>` per monitor.
-        seen: per feed, which rows of its source were read (bool, by the rows' `row` column).
+        seen: per feed, which rows of its source were read (bool, by the rows' `row` column); under the name of its
+            source, which rows a part used that no feed drew.
         trunk: weights and optimizer state at the point where the schedule branched off to anneal, or None.
         tokens: read in all, rows where rows have no tokens.
     """
@@ -542,11 +544,15 @@ class _Run:
         """Counts the rows that were drawn since it was last called as seen."""
         for name, drawn in self.unmarked.items():
             rows = torch.cat(drawn)
-            seen = self.seen.get(name, torch.zeros(0, dtype=torch.bool))
-            if (size := int(rows.max()) + 1) > len(seen):
-                seen = self.seen[name] = F.pad(seen, (0, size - len(seen)))
-            seen[rows] = True
+            self._seen(name, int(rows.max()) + 1)[rows] = True
         self.unmarked.clear()
+
+    def _seen(self, name: str, size: int) -> Tensor:
+        """Which rows were seen, of so many at least."""
+        seen = self.seen.get(name, torch.zeros(0, dtype=torch.bool))
+        if size > len(seen):
+            seen = self.seen[name] = F.pad(seen, (0, size - len(seen)))
+        return seen
 
     # --- what parts may ask for
 
@@ -655,6 +661,9 @@ class _Run:
 
     def finish(self) -> Fitted:
         self.mark()
+        for _, run in self.parts.values():
+            for name, used in run.used().items() if isinstance(run, Uses) else ():
+                self._seen(name, len(used))[: len(used)] |= used
         if self.step == self.master:
             self.trunk = self._branch()
         self.processes.restore(self.model)

@@ -19,6 +19,7 @@ Tags:    reinforcement learning, demonstrations, language model
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ from regraft.core.parts import Context, Stateful
 from regraft.core.plan import Knob
 from regraft.core.rows import Rows
 from regraft.numerics.answers import answer_blocks
-from regraft.numerics.demonstrations import one_each, shown_answers
+from regraft.numerics.demonstrations import Demonstrations
 from regraft.numerics.knobs import begun, worth
 from regraft.numerics.padded import Padded
 from regraft.numerics.token_loss import entropies_of
@@ -58,18 +59,18 @@ class prefixes:
 
 
 class _Prefixes(Stateful):
-    state = ("dice",)
+    state = ("shown", "dice")
 
     def __init__(self, part: prefixes, ctx: Context) -> None:
         self.part, self.dice = part, ctx.rng
         self.model: Any = ctx.models["student"]
         self.low, self.high = begun(part.low, ctx.begin), begun(part.high, ctx.begin)
-        self.shown = shown_answers(ctx.rows(part.source))
+        self.shown = Demonstrations(ctx.rows(part.source), ctx.rng)
 
     def __call__(self, rows: Rows, ctx: Context) -> Rows:
         last = rows["copy"] > rows["copy"].max() - self.part.rows
         at = last.nonzero()[:, 0].tolist()
-        answers = one_each(self.shown, rows["row"][last], self.dice)
+        answers = self.shown.one_each(rows["row"][last])
         prefix: list[list[int]] = [[] for _ in range(rows.count)]
         for row, answer, share in zip(at, answers, self._lengths(len(at), ctx), strict=True):
             prefix[row] = list(answer[: min(int(share * len(answer)), len(answer) - 1)])
@@ -94,3 +95,6 @@ class _Prefixes(Stateful):
         counts = torch.ones_like(H)
         counts[H.argsort(stable=True)[: int(len(H) * (1 - self.part.top) + 1e-9)]] = 0.0
         return counts.tolist()
+
+    def used(self) -> Mapping[str, Tensor]:
+        return {self.part.source: self.shown.used}

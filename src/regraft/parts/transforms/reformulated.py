@@ -23,7 +23,7 @@ Tags:    reinforcement learning, demonstrations, language model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from torch import Tensor
 from regraft.core.parts import Context, Stateful, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.answers import answer_blocks, widened
-from regraft.numerics.demonstrations import one_each, shown_answers
+from regraft.numerics.demonstrations import Demonstrations
 from regraft.numerics.padded import Padded
 from regraft.numerics.token_loss import log_probs_of
 from regraft.numerics.trying import Asking, tried
@@ -56,18 +56,18 @@ class reformulated:
 
 
 class _Reformulated(Stateful):
-    state = ("dice",)
+    state = ("shown", "dice")
 
     def __init__(self, part: reformulated, ctx: Context) -> None:
         self.part, self.dice = part, ctx.rng
         self.model: Any = ctx.models["student"]
-        self.shown = shown_answers(ctx.rows(part.source))
+        self.shown = Demonstrations(ctx.rows(part.source), ctx.rng)
         self.before, self.after = self._ids(part.before), self._ids(part.after)
 
     def __call__(self, rows: Rows, ctx: Context) -> Rows:
         rows = rows.having(guided=torch.zeros(rows.count, dtype=torch.bool))
         places = _last_of_failed(rows)
-        shown = one_each(self.shown, rows["row"][places], self.dice)
+        shown = self.shown.one_each(rows["row"][places])
         context = self.model.context or 1 << 62
         asking = _of(rows["prompt_ids"], places)
         prompts = [self._guided(answer, ids) for answer, ids in zip(shown, asking, strict=True)]
@@ -125,6 +125,9 @@ class _Reformulated(Stateful):
         order = torch.arange(rows.count)
         order[places] = rows.count + torch.arange(len(right))
         return Rows.join([rows, new.only(*rows)]).take(order)
+
+    def used(self) -> Mapping[str, Tensor]:
+        return {self.part.source: self.shown.used}
 
 
 class _Found(NamedTuple):
