@@ -43,4 +43,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv regraft-demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv regraft-demo regraft-demo-skills .pytest_cache .mypy_cache .ruff_cache

@@ -41,7 +41,14 @@ def said(*arguments: str) -> Any:
 
 
 def test_a_table_of_skills_with_a_checker_of_ones_own(folder: Path, tmp_path: Path) -> None:
-    common = ("--items", str(folder.parent / "items.jsonl"), "--by", str(folder.parent / "checker.py"), "--tokens", "3")
+    common = (
+        "--items",
+        str(folder.parent / "items.jsonl"),
+        "--by",
+        str(folder.parent / "checker.py"),
+        "--answer-tokens",
+        "3",
+    )
     shown = said(str(folder), *common)
     assert "good" in shown.stdout
     assert "known" in shown.stdout
@@ -73,8 +80,8 @@ def test_prompts_go_through_the_chat_template(folder: Path) -> None:
     ("options", "words"),
     [
         (("--by", "nope"), "neither exact nor number"),
-        (("--by", "nope.py"), "no such file"),
-        (("--tokens", "99"), "none of 11 prompts leaves room for 99 tokens"),
+        (("--by", "nope.py"), "No such file"),
+        (("--answer-tokens", "99"), "none of 11 prompts leaves room for 99 tokens"),
         (("--version", "v2"), "no versions"),
         (("--items", "nope.jsonl"), "nope.jsonl"),
     ],

@@ -42,6 +42,10 @@ By = Annotated[str, typer.Option(help="exact, number, or a .py file that defines
 Marker = Annotated[str | None, typer.Option(help="Text after which the answer stands.")]
 Copies = Annotated[int, typer.Option(min=1, help="Answers that are written for each question.")]
 Temperature = Annotated[float, typer.Option(min=0, help="Of the answers; 0: the likeliest alone.")]
+AnswerTokens = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of an answer at most; none: 256, or half the context.")
+]
+AnswerStop = Annotated[list[str] | None, typer.Option(help="Text that ends an answer.")]
 Chat = Annotated[bool, typer.Option(help="Put the prompts through the chat template.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Checkers of your own that run at once.")]
 TRAINING, LINE, CATALOGUE = "Make a new version", "The line", "Methods and evidence"
@@ -116,11 +120,9 @@ def learn(
     by: By = "exact",
     marker: Marker = None,
     copies: Copies = 8,
-    answer_tokens: Annotated[
-        int | None, typer.Option(min=1, help="With --skills: of an answer at most; none: 256, or half the context.")
-    ] = None,
+    answer_tokens: AnswerTokens = None,
     temperature: Temperature = 1.0,
-    ends: Annotated[list[str] | None, typer.Option(help="With --skills: text that ends an answer.")] = None,
+    answer_stop: AnswerStop = None,
     chat: Chat = False,
     jobs: Jobs = 1,
 ) -> None:
@@ -133,7 +135,7 @@ def learn(
         raise RegraftError("new text and skills are two updates", where="--data", do="Give --data or --skills")
     asked = None
     if skills is not None:
-        ending = tuple(ends or ())
+        ending = tuple(answer_stop or ())
         asked = updates.Skills(skills, by, marker, answer_tokens, copies, temperature, ending, chat, jobs)
 
     with updates.processes(parallel) as processes:
@@ -280,11 +282,9 @@ def diagnose(
     by: By = "exact",
     marker: Marker = None,
     copies: Copies = 8,
-    tokens: Annotated[
-        int | None, typer.Option(min=1, help="Of an answer at most; none: 256, or half the context.")
-    ] = None,
+    answer_tokens: AnswerTokens = None,
     temperature: Temperature = 1.0,
-    stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer.")] = None,
+    answer_stop: AnswerStop = None,
     chat: Chat = False,
     version: Annotated[str, typer.Option(help="The version of the line.")] = "head",
     seed: Annotated[int, typer.Option()] = 0,
@@ -304,9 +304,9 @@ def diagnose(
         by=by,
         marker=marker,
         copies=copies,
-        tokens=tokens,
+        tokens=answer_tokens,
         temperature=temperature,
-        stop=tuple(stop or ()),
+        stop=tuple(answer_stop or ()),
         chat=chat,
         seed=seed,
         jobs=jobs,
@@ -407,7 +407,9 @@ def bench_continual(
     ] = None,
     ground: Annotated[
         list[str] | None,
-        typer.Option(help="classes, told, inputs, online, pretrained, images, text; none: the first four."),
+        typer.Option(
+            help="classes, told, inputs, online, pretrained, images, text, few_shot, unbroken; none: the first four."
+        ),
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A YAML file that names grounds of your own data.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds to judge on.")] = 5,
@@ -440,10 +442,18 @@ def claims_run(
 
 @app.command(rich_help_panel=CATALOGUE)
 def demo(
-    folder: Annotated[Path, typer.Argument(help="where the demo's line is made")] = Path("regraft-demo"),
+    what: Annotated[Literal["text", "skills"], typer.Argument(help="new text, or skills that are missing")] = "text",
+    folder: Annotated[
+        Path | None, typer.Option(help="Where its line is made; none: regraft-demo, regraft-demo-skills.")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """The main job on text that every Python carries: no download, a few minutes."""
-    from regraft.cli.demo import demo
+    """The main jobs, on text that every Python carries and on arithmetic: no download, a few minutes."""
+    if what == "skills":
+        from regraft.cli.demo_skills import demo_skills
 
-    demo(folder, seed)
+        demo_skills(folder or Path("regraft-demo-skills"), seed)
+    else:
+        from regraft.cli.demo import demo
+
+        demo(folder or Path("regraft-demo"), seed)

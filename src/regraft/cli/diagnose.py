@@ -68,7 +68,7 @@ def diagnose(asked: Asked, *, json: bool) -> None:
     device = chosen_device(asked.device)
     model = _model(asked)
     model.module.to(device)
-    with one_clear_memory_error("Give fewer --tokens"):
+    with one_clear_memory_error("Give fewer --answer-tokens"):
         found, left_out = diagnose(model, items, how, seed=asked.seed, jobs=asked.jobs, on_rows=_Told())
     skipped = {**items.skipped, **left_out}
     if json:

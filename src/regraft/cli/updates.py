@@ -278,7 +278,7 @@ def _practice(skills: Skills, known: list[Items], tokenizer: Any, request: Reque
         path = Path(folder, f"{skills.items.stem}.jsonl")
         rows = [{"text": item.prompt, "id": item.id} for item in learned.items if item.prompt.strip()]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        asked = texts.read([str(path)], tokenizer)
+        asked = texts.read([str(path)], tokenizer, called=[str(skills.items)])
     suite = Answered(items.name, held.items, skip_bad=items.skip_bad, how=how)
     return learned, suite, asked
 

@@ -46,6 +46,7 @@ def build_corpus(
     chat: bool | None = None,
     shard_tokens: int = SHARD_TOKENS,
     progress: Callable[[int, int], None] | None = None,
+    called: Sequence[str] | None = None,
 ) -> Corpus:
     """The reader's documents, tokenised; from the cache if the same content was tokenised before.
 
@@ -58,6 +59,7 @@ def build_corpus(
         chat: render `prompt`/`completion` rows by the chat template; `messages` always are.
         shard_tokens: a shard is closed at the first document that reaches this size.
         progress: called after each batch with the documents and tokens so far.
+        called: what the corpus calls the files; none: their paths.
 
     Raises RegraftError for the first bad row (unless the reader skips them), DamagedStore for a damaged cache.
     """
@@ -65,12 +67,13 @@ def build_corpus(
     fingerprint = tokenizer_fingerprint(tokenizer)
     key = _cache_key(reader, fingerprint, bool(chat), shard_tokens)
     known, shards = cache / f"{key}.json", cache / "shards"
+    names = list(called or [entry.path for entry in reader.files])
 
     def locate(digest: str) -> Path:
         return shards / f"{digest}.safetensors"
 
     if (manifest := _cached(known, locate)) is not None:
-        return Corpus.open(_renamed(manifest, [entry.path for entry in reader.files]), locate)
+        return Corpus.open(_renamed(manifest, names), locate)
     with _building(cache) as folder:
         manifest = _build(reader, tokeniser, folder, shard_tokens, progress)
         manifest["tokenizer"] = fingerprint
@@ -79,7 +82,7 @@ def build_corpus(
             (folder / shard["digest"]).replace(locate(shard["digest"]))
         write(folder / "manifest", canonical({"manifest": manifest, "digest": _digest(manifest)}))
         (folder / "manifest").replace(known)
-    return Corpus.open(manifest, locate, verify=False)
+    return Corpus.open(_renamed(manifest, names), locate, verify=False)
 
 
 def canonical(value: Any) -> bytes:

@@ -113,7 +113,8 @@ class Workshop:
 
     Args:
         training: of every stage; `steps` is how many updates may be spent in all.
-        beside: what is in every plan for the model: replay of old text, what may move.
+        beside: what is in every plan for the model: replay of old text, what may move. Shares of a repair's own feeds
+            are of the rest of the batch.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Workshop:
         if not steps:
             return Fitted()
         if model is None:
-            plan = plan + self.beside
+            plan = _within(plan, self.beside) + self.beside
         own = {name: rows for name, rows in {**self.lesson.data(), **(data or {})}.items() if rows}
         seed = self.training.seed + 1_000_003 * self.fits
         training = replace(self.training, steps=steps, lr=self.training.lr * lr, seed=seed)
@@ -180,9 +181,18 @@ class Workshop:
         )
         return _unpacked(made, items, asking.copies)
 
-    def map(self, answers: Tried | None = None) -> Measurement:
-        """The capability map of the lesson's questions: see `capability_map`."""
-        return read_map(self.lesson.items, answers or self.tried())
+    def sample(self, each: int = 64) -> Rows:
+        """Questions to draw a map of: of each skill at most so many, every second, third, ... of those there are."""
+        items = self.lesson.items
+        chosen = torch.zeros(items.count, dtype=torch.bool)
+        for skill in dict.fromkeys(name for names in items["skills"] for name in names):
+            own = self.lesson.of([skill]).nonzero()[:, 0]
+            chosen[own[:: max(1, len(own) // each)][:each]] = True
+        return items.where(chosen)
+
+    def map(self, answers: Tried | None = None, items: Rows | None = None) -> Measurement:
+        """The capability map of the lesson's questions, or of those that were answered: see `capability_map`."""
+        return read_map(self.lesson.items if items is None else items, answers or self.tried(items))
 
     def failing(self, answers: Tried | None = None) -> list[str]:
         """The skills that the map does not call known, the weakest first."""
@@ -210,16 +220,16 @@ class Workshop:
         written = rollouts(prompts or shuffled(ITEMS), (self.lesson.judge, *after), **{**own, **knobs})
         return Plan((Feed(RL, written),), (Weighted(loss or policy_gradient(per=asking.tokens), on=(RL,)),))
 
-    def right(self, answers: Tried, items: Tensor | None = None) -> Rows:
-        """The right ones among answers to the lesson's questions, as demonstrations: each text once for a question.
+    def right(self, answers: Tried, skills: Sequence[str] | None = None) -> Rows:
+        """The right ones among answers, as demonstrations: each text once for a question.
 
         Args:
-            items: which questions' answers, bool [items]; none: all.
+            skills: of questions that show one of these; none: all.
         """
-        rows, written, copies = answers
+        rows, written, _ = answers
         chosen = rows["reward"] >= 1
-        if items is not None:
-            chosen &= items.repeat_interleave(copies)
+        if skills is not None:
+            chosen &= torch.tensor([not set(skills).isdisjoint(own) for own in rows["skills"]])
         first: dict[tuple[int, tuple[int, ...]], int] = {}
         for row in chosen.nonzero()[:, 0].tolist():
             first.setdefault((int(rows["row"][row]), tuple(written.ids(row))), row)
@@ -233,6 +243,13 @@ class Workshop:
     def imitated(self, sampler: Sampler | None = None, **place: Any) -> Plan:
         """Likelihood of the demonstrations: the feed `shown`; `place`: its share, or solo."""
         return Plan((Feed(SHOWN, sampler or shuffled(SHOWN), **place),), (Weighted(nll(), on=(SHOWN,)),))
+
+
+def _within(plan: Plan, beside: Plan) -> Plan:
+    """The plan in what the other's feeds leave of a batch."""
+    rest = 1 - sum(f.share for f in beside.feeds if isinstance(f.share, float))
+    feeds = (replace(f, share=f.share * rest) if isinstance(f.share, float) else f for f in plan.feeds)
+    return replace(plan, feeds=tuple(feeds))
 
 
 def _packed(answers: Tried) -> dict[str, Any]:

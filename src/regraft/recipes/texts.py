@@ -54,13 +54,15 @@ def read(
     *,
     skip_bad: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    called: Sequence[str] | None = None,
 ) -> Corpus:
-    """Texts, read and tokenised in the cache: no line knows them yet."""
+    """Texts, read and tokenised in the cache: no line knows them yet; `called`: what it calls the files."""
     if tokenizer is None:
         raise RegraftError(
             "the model has no tokenizer, so it cannot read text", do="Adopt a folder that has its tokenizer.json"
         )
-    return build_corpus(documents(paths, skip_bad=skip_bad), tokenizer, cache=cache_folder(), progress=progress)
+    reader = documents(paths, skip_bad=skip_bad)
+    return build_corpus(reader, tokenizer, cache=cache_folder(), progress=progress, called=called)
 
 
 def store(line: Line, corpus: Corpus) -> str:

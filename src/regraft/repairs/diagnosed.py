@@ -29,18 +29,19 @@ OWN = "own"
 
 
 @repair
-def diagnosed(w: Workshop, *, rehearsed: float = 0.25, ready: float = 0.5, rounds: int = 6) -> None:
+def diagnosed(w: Workshop, *, rehearsed: float = 0.25, ready: float = 0.9, rounds: int = 6) -> None:
     if not (0 <= rehearsed < 1 and 0 <= ready <= 1 and rounds >= 1):
-        raise RegraftError(f"diagnosed: rehearsed must be from 0 to under 1, ready from 0 to 1, rounds 1 or more")
+        raise RegraftError("diagnosed: rehearsed must be from 0 to under 1, ready from 0 to 1, rounds 1 or more")
     taught: set[str] = set()
     for left in range(rounds, 0, -1):
-        answers = w.tried()
-        skills = w.map(answers).tables["skills"]
+        items = w.sample()
+        answers = w.tried(items)
+        skills = w.map(answers, items).tables["skills"]
         of = {state: [s["skill"] for s in skills if s["state"] == state] for state in ("known", "reachable", "missing")}
         w.note("map        " + "; ".join(f"{state}: {', '.join(names)}" for state, names in of.items() if names))
         taught = {s["skill"] for s in skills if s["rate"] < ready and s["skill"] in taught.union(of["missing"])}
         tried = [skill for skill in of["reachable"] if skill not in taught]
-        data = {ITEMS: w.lesson.items.where(w.lesson.of(tried)), OWN: w.right(answers, w.lesson.of(of["known"]))}
+        data = {ITEMS: w.lesson.items.where(w.lesson.of(tried)), OWN: w.right(answers, of["known"])}
         if w.lesson.shown is not None:
             data[SHOWN] = w.lesson.demonstrations(w.lesson.of(sorted(taught)))
         shown = len(taught) if data.get(SHOWN) else 0

@@ -17,6 +17,7 @@ from regraft.evidence.readings import CORRECT
 from regraft.recipes.sources import NEW
 from regraft.report import captions, draw, words
 from regraft.report.facts import Ability, Curve, Matrix, Moved, Report
+from regraft.report.moves import Move, moves
 
 MOST_VERSIONS = 10
 _WIDE, _NARROW = 880, 350
@@ -46,6 +47,7 @@ def page(report: Report) -> str:
         notes=[f"{row.suite}: {note}" for row in suites for note in words.notes(row)],
         wide=_figure(report.curve, _WIDE) if report.curve else "",
         narrow=_figure(report.curve, _NARROW) if report.curve else "",
+        skills=_skills(report),
         dips=words.dips(report.curve.dips) if report.curve else (),
         matrix=_matrix(report.matrix),
         worse=captions.worse,
@@ -80,6 +82,25 @@ def learning_curve(curve: Curve, width: int, *, standalone: bool = False) -> str
         name=f"curve-{width}",
         standalone=standalone,
     )
+
+
+def _skills(report: Report) -> dict[str, Markup]:
+    """A figure of each suite whose questions have tags: how its skills moved."""
+    found: dict[str, list[Move]] = {}
+    for row in report.compared.skills if report.compared else ():
+        if row.unit == CORRECT:
+            found.setdefault(row.suite, []).append(move(row))
+    return {
+        suite: Markup(moves(rows, title=f"{suite}: skills before and after", width=_WIDE, name=f"skills-{number}"))
+        for number, (suite, rows) in enumerate(found.items())
+    }
+
+
+def move(row: Change) -> Move:
+    """A skill's change as a row of the figure."""
+    low, high = row.interval or (row.change, row.change)
+    before, after, least, most = (100 * v for v in (row.before, row.after, row.before + low, row.before + high))
+    return Move(row.tag or row.suite, before, after, least, most, str(row.verdict))
 
 
 @cache

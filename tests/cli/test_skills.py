@@ -1,0 +1,192 @@
+"""`learn --skills`: questions become a version, or one line says why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regraft.evidence.items import Items
+from regraft.recipes.answered import Answered, Answering
+from regraft.recipes.practise import split
+from regraft.recipes.sources import items_of, load_items, store_items
+from regraft.recipes.update import load_model
+from regraft.store import Line
+
+Run = Callable[..., tuple[str, str]]
+QUICK = ("--set", "steps=6", "--set", "batch=16", "--copies", "4", "--answer-tokens", "3", "--unprotected")
+
+
+def rows(count: int = 60) -> list[dict[str, Any]]:
+    return [
+        {"prompt": f"{skill} {n} :", "answer": " red" if skill == "say" else f" {n}", "tags": [skill]}
+        for n in range(count)
+        for skill in ("say", "copy")
+    ]
+
+
+def write_rows(path: Path, found: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from regraft.worlds.llama import bpe, llama, save
+
+    folder = tmp_path_factory.mktemp("skills")
+    words = ["say copy red blue : " + " ".join(map(str, range(60)))]
+    save(llama(bpe(words, 340), width=16, depth=1, heads=2, context=24, seed=0), folder / "model")
+    write_rows(folder / "items.jsonl", rows())
+    write_rows(folder / "shown.jsonl", [{"prompt": r["prompt"], "completion": r["answer"]} for r in rows()])
+    write_rows(folder / "chat.jsonl", [])
+    (folder / "red.py").write_text("def reward(written, item):\n    return float('red' in written)\n")
+    return folder
+
+
+def learn(*more: str) -> tuple[str, ...]:
+    return ("learn", "model", "--line", "line", "--skills", "items.jsonl", *QUICK, *more)
+
+
+def line() -> Line:
+    return Line.open("line")
+
+
+def weights(found: Line) -> dict[str, torch.Tensor]:
+    return dict(load_model(found, found.version("head")).state())
+
+
+def test_what_is_missing_is_shown_and_held_out_questions_are_measured(run: Run) -> None:
+    out, err = run(*learn("--shown", "shown.jsonl"))
+    assert "map        missing: copy, say" in err
+    assert "of questions that are held out" in err
+    assert "gate:" in out
+    version = line().version("head")
+    [suite] = load_items(line(), version)
+    assert isinstance(suite, Answered)
+    assert suite.how == Answering(tokens=3, copies=4)
+    assert len(suite.items) == 24
+    assert version.record["recipe"] == "practise"
+    assert {use.role for use in version.corpora} == {"new", "asked"}
+    run("check", "line", "v1", "v2", code=0 if "gate: accept" in out else 1 if "gate: reject" in out else 3)
+    assert "asked" in run("show", "line", "--rows", "400")[0]
+    run("report", "line", "-o", "page.html")
+    assert "<svg" in Path("page.html").read_text()
+
+
+def test_held_out_questions_stay_held_out(run: Run) -> None:
+    run(*learn("--shown", "shown.jsonl"))
+    first = {item.prompt for suite in load_items(line(), line().version("head")) for item in suite.items}
+    write_rows(Path("more.jsonl"), rows(90))
+    write_rows(Path("other.jsonl"), [{"prompt": f"say {n} :", "completion": " blue"} for n in range(60)])
+    _, err = run("learn", "line", "--skills", "more.jsonl", "--shown", "other.jsonl", *QUICK)
+    assert "replay     25% of every batch is old text" in err
+    suites = load_items(line(), line().version("head"))
+    assert [suite.name for suite in suites] == ["items", "more"]
+    assert not first & {item.prompt for item in suites[1].items}
+    learned, held = split(Items.of("x", rows(90)), suites[:1])
+    assert not first & {item.prompt for item in (*learned.items, *held.items)}
+
+
+def test_nothing_can_be_found_by_trying_what_never_happens(run: Run) -> None:
+    _, err = run(*learn())
+    assert "left       copy, say: nothing shows them, and trying does not find them" in err
+    assert "nothing was learned, so there is no new version" in err
+    assert len(line().versions()) == 1
+    assert not line().runs()
+
+
+def test_a_checker_of_ones_own_is_kept_with_the_line(run: Run) -> None:
+    run(*learn("--by", "red.py", "--set", "repair=reinforcement"))
+    Path("red.py").write_text("def reward(written, item):\n    return 1.0\n")
+    [suite] = load_items(line(), line().version("head"))
+    assert isinstance(suite, Answered)
+    assert "'red' in written" in (suite.how.checker or "")
+    run("compare", "line", "v1", "v2")
+
+
+def test_only_the_plan(run: Run) -> None:
+    _, err = run(*learn("--shown", "shown.jsonl", "--plan-only"))
+    assert "repair     diagnosed(" in err
+    assert len(line().versions()) == 1
+    assert not line().runs()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--shown", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("--data", "shown.jsonl"), "new text and skills are two updates"),
+        (("--by", "nobody"), "'nobody' is neither exact nor number"),
+        (("--by", "none.py"), "none.py"),
+        (("--set", "repair=relfit"), "did you mean 'relift'"),
+        (("--set", "steps=0"), "steps"),
+        (("--set", "repair=imitation"), "there are no demonstrations"),
+        (("--answer-tokens", "30"), "prompts leaves room for 30 tokens"),
+        (("--chat",), "no chat template"),
+    ],
+)
+def test_what_is_refused(run: Run, more: tuple[str, ...], said: str) -> None:
+    out, err = run(*learn(*more), code=2)
+    assert said in " ".join((out + err).split())
+    assert len(err.strip().splitlines()[-1]) < 400
+    assert not Line.is_line(Path("line")) or len(line().versions()) <= 1
+
+
+def test_demonstrations_without_questions_are_refused(run: Run) -> None:
+    _, err = run("learn", "model", "--shown", "shown.jsonl", code=2)
+    assert "demonstrations are of skills" in err
+
+
+def test_too_few_questions(run: Run) -> None:
+    write_rows(Path("items.jsonl"), rows()[:1])
+    _, err = run(*learn("--shown", "shown.jsonl"), code=2)
+    assert "too few to learn and to measure" in err
+
+
+def test_suites_of_answers_are_stored_as_they_are(tmp_path: Path) -> None:
+    made = Line.create(tmp_path / "line")
+    how = Answering("own", "def reward(w, i):\n    return 1\n", stop=("\n",), chat=True)
+    suite = Answered("quiz", Items.of("quiz", rows(3)).items, how=how)
+    again = items_of(made, store_items(made, suite))
+    assert again == suite
+    assert again.fingerprint == suite.fingerprint
+    assert again.fingerprint != Answered("quiz", suite.items).fingerprint
+
+
+KILLED = """
+import os, signal, sys
+from regraft.numerics import rollout
+import regraft.parts.samplers.rollouts as rollouts
+real, left = rollouts.write, [int(sys.argv.pop(1))]
+def write(*args, **kw):
+    left[0] -= 1
+    if not left[0]:
+        real(*args, **kw)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **kw)
+rollouts.write = write
+from regraft.cli import main
+main()
+"""
+
+
+def test_a_run_that_is_killed_in_the_middle_of_a_rollout_ends_in_the_same_version(run: Run) -> None:
+    order = learn("--by", "red.py", "--set", "repair=reinforcement", "--checkpoint-seconds", "0")
+    run(*order)
+    whole = line().version("head").id
+    again = [w if w != "line" else "again" for w in order]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, "4", *again], env=dict(os.environ), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(Line.open("again").versions()) == 1
+    run("learn", "again", "--resume")
+    assert Line.open("again").version("head").id == whole
