@@ -495,9 +495,9 @@ class Leaves(Protocol):
 
 @runtime_checkable
 class Uses(Protocol):
-    """A running part that learns from rows which no feed draws: by source, those it `used`, bool by their `row`."""
+    """A running part that learns from rows which no feed draws: by source, those it did, bool by their `row`."""
 
-    def used(self) -> Mapping[str, Tensor]: ...
+    def rows_used(self) -> Mapping[str, Tensor]: ...
 
 
 ScheduleRun: TypeAlias = Callable[[Progress], float]

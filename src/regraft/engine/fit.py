@@ -662,7 +662,7 @@ class _Run:
     def finish(self) -> Fitted:
         self.mark()
         for _, run in self.parts.values():
-            for name, used in run.used().items() if isinstance(run, Uses) else ():
+            for name, used in run.rows_used().items() if isinstance(run, Uses) else ():
                 self._seen(name, len(used))[: len(used)] |= used
         if self.step == self.master:
             self.trunk = self._branch()

@@ -96,5 +96,5 @@ class _Prefixes(Stateful):
         counts[H.argsort(stable=True)[: int(len(H) * (1 - self.part.top) + 1e-9)]] = 0.0
         return counts.tolist()
 
-    def used(self) -> Mapping[str, Tensor]:
+    def rows_used(self) -> Mapping[str, Tensor]:
         return {self.part.source: self.shown.used}

@@ -126,7 +126,7 @@ class _Reformulated(Stateful):
         order[places] = rows.count + torch.arange(len(right))
         return Rows.join([rows, new.only(*rows)]).take(order)
 
-    def used(self) -> Mapping[str, Tensor]:
+    def rows_used(self) -> Mapping[str, Tensor]:
         return {self.part.source: self.shown.used}
 
 
