@@ -64,7 +64,9 @@ class Live:
         speed = (record["tokens"] - self.first[1]) / spent if spent else 0.0
         steps = record["step"] - self.first[2]
         left = spent / steps * (self.total - record["step"]) if steps and self.total else None
-        said = f"step {record['step']:.0f}  {speed:,.0f} tokens/s  held-out loss {self.held}"
+        said = f"step {record['step']:.0f}  {speed:,.0f} tokens/s"
+        said += f"  held-out loss {self.held}" if self.held else ""
+        said += f"  mean reward {record['reward']:.2f}" if "reward" in record else ""
         if left is not None:
             said += f"  {span(left)} left"
         if self.bar is not None and self.task is not None:

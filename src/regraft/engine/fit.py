@@ -76,7 +76,8 @@ class Fitted:
 
     Attributes:
         memory: what the plan's parts leave for the next update.
-        curve: one record every `log_every` steps: step, tokens, lr, mean loss per part, `held/<name>` per monitor.
+        curve: one record every `log_every` steps: step, tokens, lr, mean loss per part, `held/<name>` per monitor, mean
+            `reward` where rows have one.
         seen: per feed, which rows of its source were read (bool, by the rows' `row` column); under the name of its
             source, which rows a part used that no feed drew.
         trunk: weights and optimizer state at the point where the schedule branched off to anneal, or None.
@@ -273,6 +274,8 @@ class _Run:
         self.unmarked: dict[str, list[Tensor]] = {}
         self.trunk: dict[str, Any] | None = None
         self.drawn: Drawn = []
+        self.rewards = [0.0, 0.0]
+        """The sum of the rewards of the rows since the last record, where rows have such, and how many."""
         self.parts: dict[Any, tuple[str, Any]] = {}
         self.observers: list[Observes] = []
         self.losses_wanted = False
@@ -403,6 +406,8 @@ class _Run:
         tokens = 0
         for name, rows in self.drawn:
             tokens += self.model.cost(rows)
+            if "reward" in rows:
+                self.rewards = [self.rewards[0] + float(rows["reward"].sum()), self.rewards[1] + rows.count]
             if "row" in rows:
                 self.unmarked.setdefault(name, []).append(rows["row"])
         self.tokens += tokens
@@ -585,6 +590,7 @@ class _Run:
             "optimizer": self.processes.gathered(self.optimizer.state_dict()),
             "parts": {name: run.state_dict() for name, run in self.parts.values() if isinstance(run, Stateful)},
             "carry": self.feeds.carry,
+            "rewards": self.rewards,
             "curve": self.curve,
             "seen": self.seen,
             "trunk": self.trunk,
@@ -605,6 +611,7 @@ class _Run:
             if isinstance(run, Stateful):
                 run.load_state_dict(saved["parts"][name])
         self.feeds.carry = saved["carry"]
+        self.rewards = saved["rewards"]
         self.curve, self.seen, self.trunk = saved["curve"], saved["seen"], saved["trunk"]
         self._take_own(saved["own"])
 
@@ -715,6 +722,9 @@ class _Watch:
             "lr": float(run.optimizer.param_groups[0]["lr"]),
             **means,
         }
+        if run.rewards[1]:
+            record["reward"] = run.rewards[0] / run.rewards[1]
+            run.rewards = [0.0, 0.0]
         if self.monitors and (ended or self.due()):
             record |= self._held()
         self._keep(record)

@@ -38,12 +38,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Curve:
-    """Loss on held-out text by side ("new", "old") and the learning rate, over tokens; `dips` are of the held-out
-    losses, with their places in tokens."""
+    """Over tokens: loss on held-out text by side ("new", "old"), the learning rate, and the mean reward of what the
+    model wrote; `dips` are of the held-out losses, with their places in tokens."""
 
     held: Mapping[str, Points]
     lr: Points
     dips: Mapping[str, Gap]
+    reward: Points = ()
 
 
 @dataclass(frozen=True)
@@ -217,13 +218,14 @@ def _commit(line: Line, version: Version) -> Event | None:
 def _curve(records: Sequence[Mapping[str, float]]) -> Curve | None:
     held = {side: _points(records, HELD + side) for side in (NEW, OLD)}
     held = {side: points for side, points in held.items() if points}
-    if not held:
+    reward = _points(records, "reward")
+    if not held and not reward:
         return None
     dips = {
         side: measure_gap([t for t, _ in points], [loss for _, loss in points], better="lower", name=side)
         for side, points in held.items()
     }
-    return Curve(held, _points(records, "lr"), dips)
+    return Curve(held, _points(records, "lr"), dips, reward)
 
 
 def _points(records: Sequence[Mapping[str, float]], key: str) -> Points:

@@ -58,7 +58,8 @@ def _unjudged(suites: Sequence[str]) -> list[str]:
 
 
 def _curve(report: Report) -> list[str]:
-    return ["## Held-out loss while it learned", *_bullets(words.dips(report.curve.dips))] if report.curve else []
+    dips = words.dips(report.curve.dips) if report.curve else ()
+    return ["## Held-out loss while it learned", *_bullets(dips)] if dips else []
 
 
 def _matrix(report: Report) -> list[str]:

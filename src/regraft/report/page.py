@@ -62,21 +62,25 @@ def page(report: Report) -> str:
 
 
 def learning_curve(curve: Curve, width: int, *, standalone: bool = False) -> str:
-    """Held-out losses over tokens, and the learning rate in a strip under them."""
-    held = draw.Panel(
-        tuple(
+    """Held-out losses and rewards over tokens, and the learning rate in a strip under them."""
+    height = 240 if width > _NARROW else 200
+    panels = []
+    if curve.held:
+        held = (
             draw.Series(f"{side} text", *_columns(points), colour=0 if side == NEW else 1)
             for side, points in curve.held.items()
-        ),
-        draw.Axis("held-out loss, nats per token"),
-        height=240 if width > _NARROW else 200,
-    )
-    rate = draw.Series("rate", *_columns(curve.lr), colour=4) if curve.lr else None
-    strip = (draw.Panel((rate,), draw.Axis("learning rate", include=(0.0,)), height=60),) if rate else ()
+        )
+        panels.append(draw.Panel(tuple(held), draw.Axis("held-out loss, nats per token"), height))
+    if curve.reward:
+        reward = draw.Series("reward", *_columns(curve.reward), colour=2)
+        panels.append(draw.Panel((reward,), draw.Axis("mean reward of what it wrote", include=(0.0,)), height // 2))
+    if curve.lr:
+        rate = draw.Series("rate", *_columns(curve.lr), colour=4)
+        panels.append(draw.Panel((rate,), draw.Axis("learning rate", include=(0.0,)), height=60))
     return draw.figure(
-        (held, *strip),
+        panels,
         draw.Axis("tokens", include=(0.0,)),
-        title="Held-out loss on new and old text over the tokens of the update",
+        title="While it learned, over the tokens of the update",
         description=". ".join(words.dips(curve.dips)),
         width=width,
         name=f"curve-{width}",
