@@ -79,7 +79,7 @@ MEMORY = {
         for p in ("mas", "si")
     },
 }
-ELSEWHERE = {"field_kl", "prompt_pool", "pseudo_classes", "unsolved"}
+ELSEWHERE = {"field_kl", "prompt_pool", "pseudo_classes", "unsolved", "value"}
 """Parts that need another network, or other feeds: tested in `tests/strategies`, and by themselves."""
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from regraft.core.parts import Context, Model, Slot
 from regraft.numerics.dice import seeded
-from regraft.numerics.features import head_name
+from regraft.numerics.features import headed
 from regraft.numerics.tensors import on_cpu
 
 
@@ -28,10 +28,14 @@ class BesideHead(ABC):
     """Its name in memory and in the network."""
 
     def __init__(self, ctx: Context) -> None:
-        self.head = head_name(ctx.models["student"], self.key)
+        self.layer(ctx.models["student"])
         self.left: Mapping[str, Tensor] = ctx.memory.get(self.key, {})
         self.dice = ctx.rng
         self.module: nn.Module | None = None
+
+    def layer(self, model: Model) -> nn.Module:
+        """What the module is put beside: the head, or an error where there is none."""
+        return headed(model, self.key).head
 
     @abstractmethod
     def make(self, width: int) -> nn.Module:
@@ -45,7 +49,7 @@ class BesideHead(ABC):
         return given
 
     def install(self, model: Model) -> None:
-        layer: Any = model.module.get_submodule(self.head)
+        layer: Any = self.layer(model)
         with seeded(int(torch.randint(2**62, (1,), generator=self.dice))):
             module = self.make(layer.in_features).to(layer.weight)
         if self.left:
@@ -62,5 +66,5 @@ class BesideHead(ABC):
         return {self.key: on_cpu(self.module.state_dict())}
 
     def fold(self, model: Model) -> None:
-        delattr(model.module.get_submodule(self.head), self.key)
+        delattr(self.layer(model), self.key)
         self.module = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Headed, Model, View
@@ -29,6 +29,14 @@ def headed(model: Model, part: str) -> Headed:
     if head_if_any(model) is None:
         raise RegraftError(f"{part}: the model has no head, a linear layer that answers from features")
     return cast(Headed, model)
+
+
+def last_layer(model: Model, part: str) -> nn.Module:
+    """The layer that reads the features, of any family; `part` is who asks."""
+    layer: nn.Module | None = getattr(model, "last_layer", None)
+    if layer is None:
+        raise RegraftError(f"{part}: the model has no last layer whose input could be its features")
+    return layer
 
 
 def head_name(model: Model, part: str) -> str:

@@ -41,13 +41,13 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Reference, View
 from regraft.numerics.other_models import other_model
-from regraft.numerics.token_loss import column, entropies, said
+from regraft.numerics.token_loss import Per, check_per, column, entropies, said, summed
 
 
 @dataclass(frozen=True)
 class policy_gradient:
     clip: tuple[float, float] | None = (0.2, 0.2)
-    per: Literal["row", "token"] | int = "row"
+    per: Per = "row"
     ratio: Literal["token", "mean", "answer"] = "token"
     kl: float = 0.0
     unbiased: bool = True
@@ -58,8 +58,7 @@ class policy_gradient:
     def __post_init__(self) -> None:
         if self.clip is not None and not (0 <= self.clip[0] <= 1 and 0 <= self.clip[1] < float("inf")):
             raise RegraftError(f"policy_gradient: clip is {self.clip}; the first is from 0 to 1, the second 0 or more")
-        if self.per not in ("row", "token") and not (isinstance(self.per, int) and self.per > 0):
-            raise RegraftError(f"policy_gradient: per is {self.per!r}; it must be 'row', 'token' or a number of tokens")
+        check_per(self.per, "policy_gradient")
         if self.ratio not in ("token", "mean", "answer"):
             raise RegraftError(f"policy_gradient: ratio is {self.ratio!r}; it must be 'token', 'mean' or 'answer'")
         if not self.temperature > 0:
@@ -96,8 +95,7 @@ class _PolicyGradient:
             each = each + part.kl * (rho * k if part.unbiased else k)
         if part.entropy:
             each = each - part.entropy * entropies(view, part.temperature)
-        n = part.per if isinstance(part.per, int) else c.sum(1).clamp(min=1.0)
-        return (each * c).sum(1) / n
+        return summed(each, c, part.per)
 
     def weight(self, view: View) -> Tensor | None:
         return view.size if self.part.per == "token" else None
