@@ -28,9 +28,11 @@ from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
 from regraft.parts.losses.distil import distil as answers
 from regraft.parts.losses.nll import nll
+from regraft.parts.losses.value import value
 from regraft.parts.samplers.reservoir import reservoir
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.schedules.infinite import infinite
+from regraft.parts.trainables.value_head import value_head
 
 
 class Net(nn.Module):
@@ -66,6 +68,7 @@ def rows(count: int, seed: int, *, weighted: bool = False, extra: bool = False) 
     table = Rows({"x": x, "y": torch.randint(0, 5, (count,), generator=dice), "row": torch.arange(count)})
     if weighted:
         table = table.having(weight=torch.rand(count, generator=dice, dtype=torch.float64))
+    table = table.having(returns=x[:, 0] + 1)
     return table.having(note=torch.zeros(count)) if extra else table
 
 
@@ -240,6 +243,7 @@ CASES: dict[str, tuple[Plan, dict[str, Any]]] = {
     "penalty": (PLAIN + Plan(penalties=(Weighted(near_start(), 0.3),)), {}),
     "frozen": (PLAIN + Plan(trainables=(freeze(),)), {"knobs": {"weight_decay": 0.1}}),
     "gradients": (REPLAY + Plan(gradients=(against_old(), average())), {"micro_batch": 3}),
+    "beside": (REPLAY + Plan(losses=(Weighted(value(clip=None)),), trainables=(value_head(),)), {"micro_batch": 3}),
     "sgd": (PLAIN, {"optimizer": "SGD", "knobs": {"momentum": 0.9}}),
     "half": (PLAIN, {"precision": "bfloat16", "micro_batch": 2, "lr": 0.01}),
     "fails": (PLAIN + Plan(gradients=(fail_in_one(),)), {}),

@@ -41,6 +41,7 @@ EQUAL = [
     "penalty",
     "frozen",
     "gradients",
+    "beside",
     "sgd",
 ]
 

@@ -201,6 +201,14 @@ class Replicated(Group):
     def reading(self, precision: AbstractContextManager[Any], last: bool) -> AbstractContextManager[Any]:
         return precision if last else self._alone(precision)
 
+    def bill(self, bill: Bill, view: View) -> Bill:
+        bill = super().bill(bill, view)
+        if self.ddp.require_backward_grad_sync:
+            # A module beside the last layer is read by a loss, not in the forward pass, after which DDP has looked for
+            # the tensors that will have a gradient: it looks again, from the losses.
+            self.ddp.reducer.prepare_for_backward([values for values, _ in bill])
+        return bill
+
     def state(self, model: Any) -> Mapping[str, Tensor]:
         return {} if self.rank else super().state(model)
 
