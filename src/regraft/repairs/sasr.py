@@ -38,4 +38,4 @@ def sasr(w: Workshop, *, warm: float = 0.2, gamma: float = 1.0, kl: float = 0.04
     ratio = norm_ratio(SHOWN, warm=W, gamma=gamma)
     shown = sometimes(shuffled(SHOWN), ratio if p is None else p)
     loss = policy_gradient(per=w.lesson.asking.tokens, kl=kl, reference=following(m=0.0, every=W, until=W))
-    w.fit(w.reinforced(loss=loss) + w.imitated(shown, solo=True) + Plan(gradients=(ratio,)))
+    w.fit(w.imitated(shown, solo=True) + w.reinforced(loss=loss) + Plan(gradients=(ratio,)))
