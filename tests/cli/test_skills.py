@@ -46,7 +46,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(llama(bpe(words, 340), width=16, depth=1, heads=2, context=24, seed=0), folder / "model")
     write_rows(folder / "items.jsonl", rows())
     write_rows(folder / "shown.jsonl", [{"prompt": r["prompt"], "completion": r["answer"]} for r in rows()])
-    write_rows(folder / "chat.jsonl", [])
     (folder / "red.py").write_text("def reward(written, item):\n    return float('red' in written)\n")
     return folder
 
@@ -159,6 +158,78 @@ def test_suites_of_answers_are_stored_as_they_are(tmp_path: Path) -> None:
     assert again == suite
     assert again.fingerprint == suite.fingerprint
     assert again.fingerprint != Answered("quiz", suite.items).fingerprint
+
+
+TEMPLATE = (
+    "{% if tools %}[{% for tool in tools %}{{ tool.function.name }} {% endfor %}]{% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}{% for call in m.tool_calls or [] %}"
+    "!{{ call.function.name }}{% endfor %}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+
+
+def talk(n: int) -> list[dict[str, Any]]:
+    """Two turns with a tool call between, of which the last asks."""
+    call = {"type": "function", "function": {"name": "look", "arguments": {}}}
+    return [
+        {"role": "user", "content": f"copy {n} :"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": f"{n}"},
+    ]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen"])
+@pytest.mark.parametrize("moving", ["full", "lora"])
+def test_conversations_with_tools_are_asked_and_shown(family: str, moving: str, tmp_path: Path, run: Run) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    from regraft.worlds.llama import bpe
+
+    tokenizer = bpe(["copy look user assistant tool : " + " ".join(map(str, range(40)))], 340)
+    tokenizer.chat_template = TEMPLATE
+    size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "vocab_size": 340}
+    size |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 96}
+    size |= {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None, "pad_token_id": tokenizer.eos_token_id}
+    network = (
+        LlamaForCausalLM(LlamaConfig(**size))
+        if family == "llama"
+        else Qwen3ForCausalLM(Qwen3Config(**size, head_dim=8))
+    )
+    network.save_pretrained(tmp_path / "talker")
+    tokenizer.save_pretrained(tmp_path / "talker")
+    asked = [{"messages": talk(n), "tools": TOOLS, "answer": f"{n}", "tags": ["copy"]} for n in range(40)]
+    shown = [{"messages": [*talk(n), {"role": "assistant", "content": f"{n}"}], "tools": TOOLS} for n in range(40)]
+    write_rows(Path("asked.jsonl"), asked)
+    write_rows(Path("told.jsonl"), shown)
+    more = ("--set", "trainables=[{lora: {r: 2}}]") if moving == "lora" else ()
+    order = ("learn", "talker", "--line", "talks", "--skills", "asked.jsonl", "--shown", "told.jsonl", *QUICK, *more)
+    _, err = run(*order)
+    assert "demonstrations, 0 of them of these questions" not in err
+    assert "of questions that are held out" in err
+    [suite] = load_items(Line.open("talks"), Line.open("talks").version("head"))
+    assert all(item.chat for item in suite.items)
+    run("diagnose", "talks", "--items", "asked.jsonl", "--answer-tokens", "3", "--copies", "2")
+    write_rows(Path("likely.jsonl"), asked)
+    _, err = run("eval", "talks", "--suite", "likely.jsonl", code=2)
+    assert "`messages` are answered in words" in err
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"messages": [], "answer": "a"}, "empty messages"),
+        ({"messages": [{"role": "assistant", "content": "a"}], "answer": "a"}, "the last of `messages`"),
+        ({"messages": [{"role": "user"}], "answer": "a"}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "a"}], "prompt": "a", "answer": "a"}, "keep one"),
+        ({"messages": [{"role": "user", "content": "a"}]}, "`answer` is missing"),
+    ],
+)
+def test_conversations_that_cannot_be_asked(run: Run, row: dict[str, Any], said: str) -> None:
+    write_rows(Path("bad.jsonl"), [row])
+    _, err = run("diagnose", "model", "--items", "bad.jsonl", code=2)
+    assert said in err
+    assert "bad.jsonl:1" in err
 
 
 KILLED = """

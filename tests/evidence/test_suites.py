@@ -332,7 +332,7 @@ GOOD = {"prompt": "the", "choices": [" cat", " dog"], "answer": 0}
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("[1]", "not an object: rows need `prompt`, `choices` and `answer`, or `prompt` and `answer`"),
+        ("[1]", "not an object: rows need `prompt`, `choices` and `answer`, or `prompt` (or `messages`) and `answer`"),
         ("{", "not JSON: Expecting property name enclosed in double quotes"),
         ({"choices": ["a", "b"], "answer": 0}, "field `prompt` is missing: rows need `prompt`, `choices`"),
         ({**GOOD, "answer": None}, "field `answer` is missing: rows need"),

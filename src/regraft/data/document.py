@@ -170,6 +170,14 @@ def _completion(row: Row) -> Completion:
 
 
 def _chat(row: Row) -> Chat:
+    chat = conversation(row)
+    if not any(turn["role"] == "assistant" for turn in chat.messages):
+        raise BadRow("no assistant turn", ": nothing to learn from")
+    return chat
+
+
+def conversation(row: Row) -> Chat:
+    """The turns of a row's `messages`, with its `tools`, checked."""
     messages, tools = row["messages"], row.get("tools")
     if not isinstance(messages, list):
         raise ill_typed("messages", messages, "a list of objects")
@@ -178,10 +186,7 @@ def _chat(row: Row) -> Chat:
     if tools is not None and not isinstance(tools, list):
         raise ill_typed("tools", tools, "a list")
     # Tables fill the fields that a message does not have with nulls.
-    turns = [_message(turn, f"messages[{at}]") for at, turn in enumerate(messages)]
-    if not any(turn["role"] == "assistant" for turn in turns):
-        raise BadRow("no assistant turn", ": nothing to learn from")
-    return Chat(turns, tools or None)
+    return Chat([_message(turn, f"messages[{at}]") for at, turn in enumerate(messages)], tools or None)
 
 
 def _message(turn: object, where: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from regraft.core.errors import RegraftError
 from regraft.core.names import regular_file, utf8_name
 from regraft.data.corpus import canonical
-from regraft.data.document import BadRow, ill_typed, parse_json
+from regraft.data.document import BadRow, conversation, ill_typed, parse_json
 from regraft.data.read import MAX_LINE_BYTES, InputFile, read_json
 from regraft.evidence.readings import CORRECT, Reading
 from regraft.evidence.scoring import TIE, Index, Mask, Pieces, Scores, Vector, counting, score
@@ -30,7 +30,7 @@ UNREADABLE = "too long for the model's context, or a choice without a token of i
 COPY = "a copy of another question"
 
 _PREVIEW_CHARACTERS = 160
-_FIELDS = "`prompt`, `choices` and `answer`, or `prompt` and `answer`"
+_FIELDS = "`prompt`, `choices` and `answer`, or `prompt` (or `messages`) and `answer`"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Item:
         answer: which of the choices is right; None where each of them is (an exact answer is asked for).
         tags: the skills it shows.
         where: its `file:line`.
+        chat: the prompt is the canonical JSON of `messages` that end where the model is to answer, and of `tools`.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Item:
     answer: int | None
     tags: tuple[str, ...] = ()
     where: str = ""
+    chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ class Items:
         """Items from a JSONL file (or a JSON list), one object each.
 
         Fields: `prompt`, `choices`, `answer` (one of them, or its index), or `prompt`, `answer` (a text, or the list of
-        those accepted); and, if they like, `id` and `tags`, a list of strings. Other fields are not read.
+        those accepted); and, if they like, `id` and `tags`, a list of strings. Other fields are not read. `messages`,
+        and with them `tools`, in place of `prompt` are a conversation that the model is to answer, in its own words.
 
         Raises RegraftError with `file:line` for the first bad row.
         """
@@ -169,6 +172,9 @@ class Items:
         """One verdict per item; items that `skip_bad` passes over are not in the reading: `left_out` counts them."""
         if model.tokenizer is None:
             raise RegraftError("the model has no tokenizer, so it cannot read the items", where=self.name)
+        if talk := next((item for item in self.items if item.chat), None):
+            do = "Ask them with `diagnose`, or learn from them with `learn --skills`"
+            raise RegraftError("`messages` are answered in words, not by likelihood", where=talk.where, do=do)
         spans = _Spans.of(self, model.tokenizer)
         items, spans = self._readable(spans, model.context)
         greedy = not self.multiple_choice
@@ -185,7 +191,7 @@ class Items:
             weights=np.ones(len(items)),
             tags=tuple(item.tags for item in items),
             continuous=continuous,
-            texts=tuple(_preview(item) for item in items),
+            texts=tuple(preview(item) for item in items),
         )
 
     def left_out(self, reading: Reading) -> dict[str, int]:
@@ -310,10 +316,13 @@ def _item(row: object, where: str) -> Item:
         raise row
     if not isinstance(row, Mapping):
         raise BadRow("not an object", f": rows need {_FIELDS}")
-    for name in ("prompt", "answer"):
+    chat = row.get("messages") is not None
+    if chat and row.get("prompt") is not None:
+        raise BadRow("both `messages` and `prompt`", ": keep one")
+    for name in ("answer",) if chat else ("prompt", "answer"):
         if row.get(name) is None:
             raise BadRow(f"field `{name}` is missing", f": rows need {_FIELDS}")
-    prompt, tags = row["prompt"], row.get("tags") or []
+    prompt, tags = _asks(row) if chat else row["prompt"], row.get("tags") or []
     if not isinstance(prompt, str):
         raise ill_typed("prompt", prompt, "a string")
     if not _are_strings(tags):
@@ -323,7 +332,15 @@ def _item(row: object, where: str) -> Item:
     if own is not None and (isinstance(own, bool) or not isinstance(own, str | int)):
         raise ill_typed("id", own, "a string or an integer")
     content = digest([prompt, choices, answer])[:32]
-    return Item(content if own is None else str(own), prompt, choices, answer, tuple(dict.fromkeys(tags)), where)
+    return Item(content if own is None else str(own), prompt, choices, answer, tuple(dict.fromkeys(tags)), where, chat)
+
+
+def _asks(row: Mapping[str, Any]) -> str:
+    """A conversation as a prompt: it ends with a turn that asks for an answer."""
+    said = conversation(dict(row))
+    if said.messages[-1]["role"] == "assistant":
+        raise BadRow("the last of `messages` is the assistant's", ": end with the turn to answer")
+    return canonical(said.fields()).decode()
 
 
 def _choice(choices: object, answer: object) -> tuple[tuple[str, ...], int]:
@@ -437,7 +454,8 @@ def ending(text: str) -> str:
     return line if len(line) <= _PREVIEW_CHARACTERS else "…" + line[1 - _PREVIEW_CHARACTERS :]
 
 
-def _preview(item: Item) -> str:
+def preview(item: Item) -> str:
+    """A question and what is right, to show."""
     return f"{ending(item.prompt)} → {one_line(item.choices[item.answer or 0])}"
 
 

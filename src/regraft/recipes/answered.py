@@ -14,7 +14,7 @@ import torch
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Progress, Transform
-from regraft.evidence.items import Items, digest, ending, one_line
+from regraft.evidence.items import Items, digest, preview
 from regraft.evidence.readings import CORRECT, Reading
 from regraft.models.causal import CausalLM
 from regraft.numerics.sampling import Sampling
@@ -114,7 +114,7 @@ class Answered(Items):
             weights=np.ones(len(items)),
             tags=tuple(item.tags for item in items),
             continuous=drawn,
-            texts=tuple(f"{ending(item.prompt)} → {one_line(item.choices[item.answer or 0])}" for item in items),
+            texts=tuple(preview(item) for item in items),
         )
 
 

@@ -131,7 +131,7 @@ class practise(BaseModel):
         kept, share, lines = self._kept(sources, context)
         shown = None
         if sources.learned is not None:
-            held = {item.prompt for suite in suites.values() if isinstance(suite, Items) for item in suite.items}
+            held = [item for suite in suites.values() if isinstance(suite, Items) for item in suite.items]
             shown, line = self._shown(u.model, sources.learned.train, rows, held, how)
             lines.append(line)
         lr, why = self._rate(u.model)
@@ -188,12 +188,14 @@ class practise(BaseModel):
         line = f"replay     {share:.0%} of every batch is old text: {why}"
         return (pack(old, context, seed=self.seed, by_source=False) if share else None), share, [line]
 
-    def _shown(self, model: CausalLM, corpus: Corpus, items: Rows, held: set[str], how: Answering) -> tuple[Rows, str]:
+    def _shown(
+        self, model: CausalLM, corpus: Corpus, items: Rows, held: Sequence[Item], how: Answering
+    ) -> tuple[Rows, str]:
         """Demonstrations as blocks, without those of questions that are held out, and what became of them."""
         rows = demonstrations(corpus, items)
         secret = _asked_ids(model, held, how)
         fits = torch.tensor([model.context is None or n <= model.context for n in corpus.lengths.tolist()])
-        open_ = torch.tensor([_begin(rows, r) not in secret for r in range(rows.count)])
+        open_ = torch.tensor([secret.isdisjoint(_begins(rows, r)) for r in range(rows.count)])
         left = [f"{int((~open_).sum())} of questions that are held out"] if not bool(open_.all()) else []
         left += [f"{int((~fits).sum())} longer than the context"] if not bool(fits.all()) else []
         rows = rows.where(open_ & fits)
@@ -250,7 +252,7 @@ def _grown(seen: Tensor, size: int) -> Tensor:
 
 def demonstrations(corpus: Corpus, items: Rows) -> Rows:
     """The documents of a corpus as blocks, of which the supervised tokens are learned: `row`, the place of each in the
-    corpus, and `item`, the `row` of the question that it begins with; -1: of none of these."""
+    corpus, and `item`, the `row` of the question that its last turns answer; -1: of none of these."""
     lengths = corpus.lengths
     starts = np.repeat(corpus.starts, lengths)
     places = starts + np.arange(len(starts)) - np.repeat(lengths.cumsum() - lengths, lengths)
@@ -265,20 +267,23 @@ def demonstrations(corpus: Corpus, items: Rows) -> Rows:
         learned[row, : len(own)] = own
     rows = blocks.having(counts=learned, row=torch.arange(len(whole)))
     known = {tuple(ids): int(row) for ids, row in zip(items["prompt_ids"], items["row"], strict=True)}
-    return rows.having(item=torch.tensor([known.get(_begin(rows, r), -1) for r in range(rows.count)]))
+    answers = [[known[ids] for ids in _begins(rows, r) if ids in known] for r in range(rows.count)]
+    return rows.having(item=torch.tensor([found[-1] if found else -1 for found in answers]))
 
 
-def _begin(rows: Rows, row: int) -> tuple[int, ...]:
-    """The tokens before the first that is learned."""
-    first = int((rows["counts"][row] > 0).float().argmax())
-    return tuple(rows["input_ids"][row, : first + 1].tolist())
+def _begins(rows: Rows, row: int) -> list[tuple[int, ...]]:
+    """The tokens before each stretch that is learned: what each turn of the model answers."""
+    learned = rows["counts"][row] > 0
+    first = learned & ~torch.cat([learned.new_zeros(1), learned[:-1]])
+    ids = rows["input_ids"][row].tolist()
+    return [tuple(ids[: at + 1]) for at in first.nonzero()[:, 0].tolist()]
 
 
-def _asked_ids(model: CausalLM, prompts: set[str], how: Answering) -> set[tuple[int, ...]]:
-    if not prompts:
+def _asked_ids(model: CausalLM, items: Sequence[Item], how: Answering) -> set[tuple[int, ...]]:
+    """How each of these questions begins, in tokens."""
+    if not items:
         return set()
-    items = Items.of("held out", [{"prompt": prompt, "answer": "-"} for prompt in sorted(prompts)])
-    rows, _ = asked(model, items, tokens=1, chat=how.chat)
+    rows, _ = asked(model, Items("held out", tuple(items)), tokens=1, chat=how.chat)
     return {tuple(ids) for ids in rows["prompt_ids"]}
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
+from regraft.data.document import first_line
 from regraft.evidence.items import Item, Items, trailing_specials
 from regraft.models.causal import CausalLM
 
@@ -20,13 +22,13 @@ def asked(model: CausalLM, items: Items, *, tokens: int, chat: bool = False) -> 
 
     Args:
         tokens: that must have room after a prompt.
-        chat: prompts are a user's turn, put through the model's chat template.
+        chat: prompts are a user's turn, put through the model's chat template; conversations always are.
 
     Raises RegraftError where no item is left, for a model without a tokenizer, or without the template asked for.
     """
     if model.tokenizer is None:
         raise RegraftError("the model has no tokenizer", do="Adopt a folder that has its tokenizer.json")
-    ids = _chats(model.tokenizer, items.items) if chat else _texts(model.tokenizer, items.items)
+    ids = _ids(model.tokenizer, items.items, chat)
     room = (model.context or 1 << 62) - tokens
     fits = [0 < len(each) <= room for each in ids]
     kept = [item for item, fit in zip(items.items, fits, strict=True) if fit]
@@ -53,15 +55,39 @@ def _accepted(item: Item) -> list[str]:
     return list(item.choices) if item.answer is None else [item.choices[item.answer]]
 
 
+def _ids(tokenizer: Any, items: Sequence[Item], chat: bool) -> list[list[int]]:
+    talk = [chat or item.chat for item in items]
+    found: dict[bool, Iterator[list[int]]] = {
+        True: iter(_chats(tokenizer, [item for item, turns in zip(items, talk, strict=True) if turns])),
+        False: iter(_texts(tokenizer, [item for item, turns in zip(items, talk, strict=True) if not turns])),
+    }
+    return [next(found[turns]) for turns in talk]
+
+
 def _texts(tokenizer: Any, items: Sequence[Item]) -> list[list[int]]:
+    if not items:
+        return []
     trailing = trailing_specials(tokenizer)
     return [ids[: len(ids) - trailing] for ids in tokenizer([i.prompt for i in items], verbose=False)["input_ids"]]
 
 
 def _chats(tokenizer: Any, items: Sequence[Item]) -> list[list[int]]:
+    if not items:
+        return []
     if not getattr(tokenizer, "chat_template", None):
-        raise RegraftError("the model has no chat template", where="--chat", do="Leave it out")
-    turns = [[{"role": "user", "content": item.prompt}] for item in items]
-    texts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        raise RegraftError("the model has no chat template", where="--chat", do="Leave it out, or give prompts")
+    texts = [_rendered(tokenizer, item) for item in items]
     found: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return found
+
+
+def _rendered(tokenizer: Any, item: Item) -> str:
+    turns = json.loads(item.prompt) if item.chat else {"messages": [{"role": "user", "content": item.prompt}]}
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                turns["messages"], tools=turns.get("tools"), tokenize=False, add_generation_prompt=True
+            )
+        )
+    except Exception as error:  # a template may raise anything
+        raise RegraftError(f"the chat template refuses the row: {first_line(error)}", where=item.where) from None

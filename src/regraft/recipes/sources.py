@@ -151,7 +151,10 @@ def _without(corpus: Corpus, others: NDArray[np.uint64]) -> Corpus:
 
 def store_items(line: Line, suite: Items) -> Mapping[str, TensorRef]:
     """A suite of questions as stored bytes, so that later versions are asked the same."""
-    rows = [[i.id, i.prompt, list(i.choices), i.answer, list(i.tags), i.where] for i in suite.items]
+    rows = [
+        [i.id, i.prompt, list(i.choices), i.answer, list(i.tags), i.where, *([True] if i.chat else [])]
+        for i in suite.items
+    ]
     settings: dict[str, Any] = {
         "name": suite.name,
         "normalise": suite.normalise,
@@ -174,7 +177,7 @@ def items_of(line: Line, refs: Mapping[str, Any]) -> Items:
     ref = refs["items"]
     stored = line.tensor(ref if isinstance(ref, TensorRef) else TensorRef(**{**ref, "shape": tuple(ref["shape"])}))
     raw = json.loads(stored.numpy().tobytes())
-    items = tuple(Item(i, p, tuple(c), a, tuple(t), w) for i, p, c, a, t, w in raw.pop("items"))
+    items = tuple(Item(i, p, tuple(c), a, tuple(t), *rest) for i, p, c, a, t, *rest in raw.pop("items"))
     if (how := raw.pop("answered", None)) is not None:
         return Answered(items=items, how=Answering.of_json(how), **raw)
     return Items(items=items, **raw)
