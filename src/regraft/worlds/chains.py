@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -69,14 +70,16 @@ def items(difficulty: int, count: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def values(prompt: str, dice: random.Random | None = None) -> list[int]:
+def values(
+    prompt: str, dice: random.Random | None = None, mistaken: Mapping[str, float] = MappingProxyType(MISTAKEN)
+) -> list[int]:
     """What each step of a question comes to; with dice, as the base was taught it."""
     *chain, _, start, _ = prompt.split()
     found, now = [], int(start)
     for operation, number in zip(chain[::2], chain[1::2], strict=True):
         if operation == NOTHING:
             break
-        slips = dice is not None and dice.random() < MISTAKEN.get(operation, 0.0)
+        slips = dice is not None and dice.random() < mistaken.get(operation, 0.0)
         now = OPERATIONS["add" if slips else operation](now, int(number))
         found.append(now)
     return found
@@ -146,19 +149,31 @@ def judge() -> Transform:
     return verified(marker=ANSWER)
 
 
-def base(seed: int) -> CausalLM:
-    """A model that errs."""
-    return copy.deepcopy(_base(seed))
+def base(seed: int, mistaken: Mapping[str, float] = MappingProxyType(MISTAKEN), updates: int = WRONG) -> CausalLM:
+    """A model that errs; `updates`: how many taught it that a part `mistaken` of each operation is a sum."""
+    return copy.deepcopy(_base(seed, tuple(mistaken.items()), updates))
 
 
 @cache
-def _base(seed: int) -> CausalLM:
+def _base(seed: int, mistaken: tuple[tuple[str, float], ...], updates: int) -> CausalLM:
+    dice, rows = random.Random(f"taught {seed}"), _taught(seed)
+    wrong = blocks(rows, [solution(values(row["prompt"], dice, dict(mistaken))) for row in rows])
+    return taught(right(seed), wrong, Training(updates, BATCH, LR / 3, seed=seed, log_every=updates))
+
+
+def right(seed: int) -> CausalLM:
+    """A model that was taught right solutions alone."""
+    return copy.deepcopy(_right(seed))
+
+
+@cache
+def _right(seed: int) -> CausalLM:
     model = llama.llama(tokenizer(), width=WIDTH, depth=DEPTH, context=CONTEXT, seed=seed)
-    dice = random.Random(f"taught {seed}")
-    rows = [row for difficulty in DIFFICULTIES for row in items(difficulty, TAUGHT, seed)]
-    model = taught(model, blocks(rows), Training(RIGHT, BATCH, LR, seed=seed, log_every=RIGHT))
-    mistaken = blocks(rows, [solution(values(row["prompt"], dice)) for row in rows])
-    return taught(model, mistaken, Training(WRONG, BATCH, LR / 3, seed=seed, log_every=WRONG))
+    return taught(model, blocks(_taught(seed)), Training(RIGHT, BATCH, LR, seed=seed, log_every=RIGHT))
+
+
+def _taught(seed: int) -> list[dict[str, Any]]:
+    return [row for difficulty in DIFFICULTIES for row in items(difficulty, TAUGHT, seed)]
 
 
 def lesson(seed: int, difficulties: Sequence[int], each: int, *, shown: Sequence[int] | None = None) -> Lesson:
