@@ -10,8 +10,10 @@ from torch import Tensor
 def as_images(x: Tensor) -> Tensor | None:
     """Inputs as [rows, channels, height, width]: as they are, or as many numbers [rows, n] as a square has pixels.
 
-    None for inputs that are no images.
+    None for inputs that are no images, as whole numbers are none.
     """
+    if not x.is_floating_point():
+        return None
     if x.dim() == 4:
         return x
     side = math.isqrt(x.shape[-1])

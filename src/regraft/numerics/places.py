@@ -1,4 +1,4 @@
-"""Layers of a network by name, where its parameters lie, and parametrisations over them."""
+"""Where the parameters of a network lie, and parametrisations over them."""
 
 from __future__ import annotations
 
@@ -32,18 +32,6 @@ def put_over(layer: nn.Module, own: str, change: nn.Module, *, who: str) -> None
     if parametrize.is_parametrized(layer, own):
         raise Clash(f"{who}: another part changes the {own} of the same layer", do="Keep one of the two")
     parametrize.register_parametrization(layer, own, change)
-
-
-def linear_layers(network: nn.Module, roles: Collection[str], *, who: str) -> dict[str, nn.Linear]:
-    """The linear layers whose name ends in one of the roles."""
-    found = {
-        name: layer
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear) and name.rpartition(".")[2] in roles
-    }
-    if not found:
-        raise RegraftError(f"{who}: no linear layer is called {' or '.join(roles)}")
-    return found
 
 
 def taken_out(network: nn.Module, kind: type[nn.Module]) -> None:

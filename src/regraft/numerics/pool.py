@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from regraft.core.rows import Rows
 from regraft.numerics.evaluating import evaluating
 from regraft.numerics.features import head_name
 from regraft.numerics.tensors import buffers, on_cpu
+
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+"""Of a layer: in order, and by name."""
 
 
 class Chosen(NamedTuple):
@@ -91,13 +94,13 @@ class Pooled(ABC):
         layer.add_module(self.key, module.to(next(self.model.module.parameters())))
         self._taken_out.append(lambda: delattr(layer, self.key))
 
-    def into(self, layer: nn.Module, change: Callable[[Tensor, Chosen], Tensor]) -> None:
-        """The layer reads what `change` makes of its input."""
+    def into(self, layer: nn.Module, change: Callable[[Arguments, Chosen], Arguments]) -> None:
+        """The layer reads what `change` makes of its arguments."""
 
-        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            return None if self._alone else (change(inputs[0], self.chosen), *inputs[1:])
+        def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Arguments | None:
+            return None if self._alone else change((inputs, named), self.chosen)
 
-        self._taken_out.append(layer.register_forward_pre_hook(hook).remove)
+        self._taken_out.append(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
 
     def behind(self, layer: nn.Module, change: Callable[[Tensor, Tensor, Chosen], Tensor]) -> None:
         """The layer gives what `change` makes of its input and output."""
@@ -112,6 +115,15 @@ class Pooled(ABC):
         added = LowRankPool(layer, entries, r, scale, self.ctx.rng)
         self.put(added, layer)
         self.behind(layer, lambda x, output, chosen: output + added(x, chosen))
+
+    def watch(self, layer: nn.Module, look: Callable[[Any], None]) -> None:
+        """`look` is shown what the layer gives without the pool, which is before anything is chosen."""
+
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if self._alone:
+                look(output)
+
+        self._taken_out.append(layer.register_forward_hook(hook).remove)
 
     def layer(self, name: str) -> nn.Module:
         try:

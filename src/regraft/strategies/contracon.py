@@ -21,14 +21,15 @@ from regraft.recipes.strategy import Strategy, method
 def contracon(
     *,
     kernel: int = 15,
-    heads: int = 4,
+    heads: int | None = None,
     parent: Literal["similar", "random"] = "similar",
     smoothing: float = 0.1,
     views: int = 10,
     shift: float = 0.5,
     noise: float = 0.3,
 ) -> Strategy:
-    """`views`: how many the task of a row is found by; `shift` and `noise` make them, and those that are learned."""
+    """`heads`: none: as many as the network says. `views`: how many the task of a row is found by; `shift` and `noise`
+    make them, and those that are learned."""
     view = augment(shift=shift, noise=noise)
     rows = Feed("new", view_batch(shuffled(), V=1, weak=view))
     filters = convolve(kernel, heads, parent=parent, augment=view, views=views)

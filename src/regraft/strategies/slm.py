@@ -15,7 +15,7 @@ from regraft.recipes.strategy import Stage, Strategy, method
 
 
 @method(tune={"groups": (4, 1)})
-def slm(*, slots: int = 4, top: int = 4, groups: int = 6, r: int = 12, query: str = "", keys: float = 1.0) -> Strategy:
+def slm(*, slots: int = 4, top: int = 4, groups: int = 4, r: int = 12, query: str = "", keys: float = 1.0) -> Strategy:
     """`keys`: how long they are learned, as a factor on the length of training."""
     increments = jare(slots, top, groups, r, query=query)
     first = replace(increments, phase="keys")

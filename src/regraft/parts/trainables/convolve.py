@@ -15,7 +15,8 @@ with `views` random views of a row by `augment`, and the row itself, which count
 Paper:   "Exemplar-Free Continual Transformer with Convolutions" Roy et al. 2023. https://arxiv.org/abs/2308.11357
 Claim:   with few tensors a task it forgets nothing where the task is told; where it is not, views of a row find its
          task better than the row alone, and it is far more accurate than plain training.
-Needs:   a transformer whose projections are linear layers; `roles` names them, by the last part of their name.
+Needs:   a transformer whose projections are linear layers; `roles` says which, as in `numerics.roles`. `heads`: of each
+         of q, k and v; none: as many as the network says.
 Leaves:  `convolve`: what every task owns, its parent and its classes.
 Differs: in the authors' code the parent is always the first task, and how similar tasks are is not computed; the paper
          compares them by a classifier on features, and does not fix which. New tasks begin with the parent's
@@ -40,13 +41,13 @@ from regraft.core.parts import Context, Model, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.features import features_of
 from regraft.numerics.per_task import PerTask, norms_and_head
-from regraft.numerics.places import linear_layers
+from regraft.numerics.roles import heads_of, linear_layers, roles_of
 
 
 @dataclass(frozen=True)
 class convolve:
     kernel: int = 15
-    heads: int = 4
+    heads: int | None = None
     roles: tuple[str, ...] = ("q", "k", "v")
     parent: Literal["similar", "random"] = "similar"
     augment: Transform | None = None
@@ -56,7 +57,7 @@ class convolve:
     def __post_init__(self) -> None:
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise RegraftError(f"convolve: the kernel is {self.kernel}; it must be odd and at least 1")
-        if self.heads < 1 or min(self.views, self.itself) < 0:
+        if (self.heads is not None and self.heads < 1) or min(self.views, self.itself) < 0:
             raise RegraftError(f"convolve: {self.heads} heads, {self.views} views and {self.itself} of the row itself")
         if not self.itself and (self.augment is None or not self.views):
             raise RegraftError("convolve: a row is looked at in no view", do="Set `itself` to 1, or give an `augment`")
@@ -113,14 +114,21 @@ class _Convolve(PerTask):
             model.load({name: begin[name] for name in self.plain(model.module)})
 
     def modules(self, network: nn.Module, task: int) -> Mapping[str, nn.Module]:
-        parent, heads = self.parents[task], self.part.heads
+        parent = self.parents[task]
         found: dict[str, nn.Module] = {}
         for name, layer in linear_layers(network, self.part.roles, who="convolve").items():
+            heads = self._heads(network, name, layer)
             if layer.out_features % heads:
                 raise RegraftError(f"convolve: {name} gives {layer.out_features} numbers, not {heads} heads of them")
             W = None if parent == self.anchor else self._weight(name, layer, parent)
             found[name] = Convolved(heads, self.part.kernel, W, self.ctx.rng)
         return found
+
+    def _heads(self, network: nn.Module, name: str, layer: nn.Linear) -> int:
+        """Of a layer; of one that is q, k and v, those of all three."""
+        if self.part.heads is None:
+            return heads_of(network, name, layer.out_features, who=self.key)
+        return self.part.heads * len(roles_of(name))
 
     @torch.no_grad()
     def _weight(self, name: str, layer: nn.Linear, task: int) -> Tensor:
@@ -128,7 +136,8 @@ class _Convolve(PerTask):
         if task == self.anchor:
             return layer.weight.detach()
         W = self._weight(name, layer, self.parents[task])
-        module = Convolved(self.part.heads, self.part.kernel, None, self.ctx.rng).to(W)
+        heads = self._heads(self.model.module, name, layer)
+        module = Convolved(heads, self.part.kernel, None, self.ctx.rng).to(W)
         inside = f"{name}.parametrizations.weight.0."
         module.load_state_dict({n.removeprefix(inside): t for n, t in self.tasks[task].items() if n.startswith(inside)})
         found: Tensor = module(W)

@@ -2,7 +2,7 @@
 
     W x <- W x + sum_m omega_m B_m A_m x        s_m = mean_g cos(q_g, k_mg)    omega_m = s_m / sum of s over the top
 
-in the layers called by `roles`, with the query q cut into `groups`. Every update has `slots` entries of its own, and
+in the layers of `roles`, with the query q cut into `groups`. Every update has `slots` entries of its own, and
 moves no others. Its keys come first, in a training of their own (`phase="keys"`), whose loss for a row is
 
     - mean over g and over the `pulled` nearest of the update's own keys, but those dropped, of cos(q_g, k_mg)
@@ -12,8 +12,8 @@ each key dropped for a row with probability `dropout`, so that none lies idle. T
 Paper:   "Scalable Language Model with Generalized Continual Learning" Peng et al. 2024. https://arxiv.org/abs/2404.07470
 Claim:   without the task being told it is about as accurate as low-rank changes for each task, and forgets next to
          nothing.
-Needs:   a pretrained network with linear layers called by `roles`; `query` names the layer whose output, averaged over
-         places, is q; none: what the head reads.
+Needs:   a pretrained network with linear layers of these `roles` (`numerics.roles`), which are changed whole where q, k
+         and v are one; `query` names the layer whose output, averaged over places, is q; none: what the head reads.
 Leaves:  `jare`: increments and keys.
 Differs: the authors' q is of another network, a sentence encoder; theirs retrieves for a batch, here every row for
          itself. The head does not move.
@@ -31,8 +31,8 @@ from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Slot, Stateful
-from regraft.numerics.places import linear_layers
 from regraft.numerics.pool import Chosen, Pooled
+from regraft.numerics.roles import linear_layers
 
 
 @dataclass(frozen=True)

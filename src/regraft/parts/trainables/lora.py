@@ -5,7 +5,7 @@
 and the sum is folded into W at the end. Penalties see the sum, so a penalty on weights holds what they have become.
 
 Paper:   "LoRA: Low-Rank Adaptation of Large Language Models" Hu et al. 2022. https://arxiv.org/abs/2106.09685
-Needs:   linear layers; `roles` names those to adapt, by the last part of their name. None: all but the last.
+Needs:   linear layers; `roles` says which are adapted, as in `numerics.roles`. None: all but the last.
 Tags:    low rank, exemplar-free
 """
 
@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Model, Slot
 from regraft.numerics.places import put_over
+from regraft.numerics.roles import linear_layers
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,14 @@ class _Lora:
 
     def install(self, model: Model) -> None:
         others = {slot.name for slot in model.slots() if slot.kind == "adapter"}
-        layers = {name: layer for name, layer in model.module.named_modules() if isinstance(layer, nn.Linear)}
-        linear = {name: layer for name, layer in layers.items() if f"{name}.weight" not in others}
-        roles = self.part.roles
-        names = [name for name in linear if name.rpartition(".")[2] in roles] if roles else list(linear)[:-1]
-        if not names:
-            raise RegraftError(f"lora: no linear layer is called {' or '.join(roles) or 'anything'}")
-        self.layers = [linear[name] for name in names]
+        if self.part.roles:
+            layers = linear_layers(model.module, self.part.roles, who="lora")
+        else:
+            layers = {name: layer for name, layer in model.module.named_modules() if isinstance(layer, nn.Linear)}
+        linear = [layer for name, layer in layers.items() if f"{name}.weight" not in others]
+        self.layers = linear if self.part.roles else linear[:-1]
+        if not self.layers:
+            raise RegraftError("lora: no linear layer is left to adapt beside those of other parts")
         for layer in self.layers:
             low = LowRank(layer.weight, self.part.r, self.part.alpha / self.part.r, self.dice)
             put_over(layer, "weight", low, who="lora")

@@ -2,7 +2,7 @@
 
     W x <- W x + (alpha / r) B_m A_m x        m = argmax_m cos(q(x), k_m)
 
-in the layers called by `roles`. While a task after the first is learned, m is the largest of
+in the layers of `roles`. While a task after the first is learned, m is the largest of
 
     (cos + 1) / 2 · u_m        u_m ~ 1 / (how often earlier tasks chose m)        sum_m u_m = 1
 
@@ -12,8 +12,8 @@ so that tasks come to entries of their own. As a loss it is -cos(q, k_m), which 
 Paper:   "Learning to Modulate pre-trained Models in RL" Schmied et al. 2023. https://arxiv.org/abs/2306.14884
 Claim:   what the network was pretrained on is kept, and new tasks are learned about as well as by low-rank changes of
          their own, without the task being told.
-Needs:   a pretrained network with linear layers called by `roles`; `query` names the layer whose output, averaged over
-         places, is q; none: what the head reads.
+Needs:   a pretrained network with linear layers of these `roles` (`numerics.roles`), which are changed whole where q, k
+         and v are one; `query` names the layer whose output, averaged over places, is q; none: what the head reads.
 Leaves:  `modulation_pool`: modulations, keys, and how often each was chosen.
 Differs: the authors' q is the mean of the embedded states, here any layer's; their keys of pretraining lie beside the
          pool, here they are those that the first task chose.
@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Slot
-from regraft.numerics.places import linear_layers
 from regraft.numerics.pool import Chosen, Pooled, cosines, new_keys
+from regraft.numerics.roles import linear_layers
 
 RARE = 1e-6
 """An entry that was never chosen counts as if it had been chosen so often."""

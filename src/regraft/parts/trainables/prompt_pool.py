@@ -10,7 +10,8 @@ pulls the chosen keys to the query.
 Paper:   "Learning to Prompt for Continual Learning" Wang et al. 2022. https://arxiv.org/abs/2112.08654
 Claim:   on a pretrained transformer it is more accurate, without memory, than training it all, and at least as
          accurate as training the head alone.
-Needs:   a pretrained transformer whose places pass the layers `at` and `out`, the latter a normalisation.
+Needs:   a pretrained transformer whose places pass the layers `at` and `out`; masks of attention are widened by the
+         prompts, and places that are turned by their positions (rotary embeddings) cannot have them.
 Leaves:  `prompt_pool`: prompts and keys.
 Differs: each row chooses by itself, as in the paper; the authors' code lets a batch vote.
 Tags:    prompts, pretrained, exemplar-free, class-incremental, domain-incremental
@@ -19,25 +20,29 @@ Tags:    prompts, pretrained, exemplar-free, class-incremental, domain-increment
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from regraft.core.errors import RegraftError
 from regraft.core.parts import Context
-from regraft.numerics.pool import Chosen, Pooled, cosines, new_keys
+from regraft.numerics.pool import Arguments, Chosen, Pooled, cosines, new_keys
+from regraft.numerics.roles import stack
 
 
 @dataclass(frozen=True)
 class prompt_pool:
-    """`size`: the paper's M."""
+    """`size`: the paper's M. `at`, `out`: layers by name; none: the first block, and the normalisation behind the last
+    one, or that block itself where no such layer gives all places."""
 
     size: int = 10
     N: int = 5
     length: int = 5
-    at: str = "blocks"
-    out: str = "norm"
+    at: str = ""
+    out: str = ""
     read: Literal["prompts", "all"] = "prompts"
 
     def __post_init__(self) -> None:
@@ -65,20 +70,55 @@ class _PromptPool(Pooled):
         self.part = part
 
     def fill(self, network: nn.Module) -> None:
-        part, norm = self.part, self.layer(self.part.out)
-        if not isinstance(scale := getattr(norm, "weight", None), Tensor):
-            raise RegraftError(f"prompt_pool: the layer {part.out!r} is no normalisation that has a weight")
-        kept = self.kept("keys")
-        query = self.width if kept is None else kept.shape[1]
-        self.pool = Prompts(part.size, part.length, scale.shape[-1], query, self.ctx.rng)
+        part, (blocks, norms) = self.part, stack(network)
+        if not blocks and not (part.at and part.out):
+            raise RegraftError("prompt_pool: the network has no list of blocks that attend")
+        self.outs = (part.out,) if part.out else (*norms, blocks[-1])
+        self.widths: dict[str, int] = {}
+        for name in self.outs:
+            self.watch(self.layer(name), partial(self._watched, name))
+        keys, prompts = self.kept("keys"), self.kept("prompts")
+        query = self.width if keys is None else keys.shape[1]
+        width = self.widths[self._out()] if prompts is None else prompts.shape[-1]
+        self.pool = Prompts(part.size, part.length, width, query, self.ctx.rng)
         self.put(self.pool)
-        self.into(self.layer(part.at), self._before)
-        self.behind(norm, self._after)
+        self.into(self.layer(part.at or blocks[0]), self._before)
+        for name in blocks:
+            self.into(self.layer(name), self._seen_by_all)
+        for name in self.outs:
+            self.behind(self.layer(name), partial(self._after, name))
 
-    def _before(self, x: Tensor, chosen: Chosen) -> Tensor:
-        return torch.cat([self.pool.prompts[chosen.entries].flatten(1, 2), x], 1)
+    def _watched(self, name: str, output: Any) -> None:
+        if isinstance(output, Tensor) and output.dim() == 3:
+            self.widths[name] = output.shape[-1]
 
-    def _after(self, _: Tensor, output: Tensor, chosen: Chosen) -> Tensor:
+    def _out(self) -> str:
+        """The first of the layers that may be `out` that gives all places."""
+        if (name := next((name for name in self.outs if name in self.widths), None)) is None:
+            raise RegraftError(f"prompt_pool: {' and '.join(self.outs)} give no places [rows, places, width]")
+        return name
+
+    def _before(self, arguments: Arguments, chosen: Chosen) -> Arguments:
+        (x, *others), named = arguments
+        if "position_embeddings" in named:
+            raise RegraftError("prompt_pool: the network's blocks turn each place by its position; prompts have none")
+        return (torch.cat([self.pool.prompts[chosen.entries].flatten(1, 2), x], 1), *others), named
+
+    def _seen_by_all(self, arguments: Arguments, _: Chosen) -> Arguments:
+        """Masks of attention [rows, heads, places, places], with the prompts, which see what others see."""
+        (x, *others), named = arguments
+        return (x, *map(self._widened, others)), {name: self._widened(given) for name, given in named.items()}
+
+    def _widened(self, mask: Any) -> Any:
+        if not isinstance(mask, Tensor) or mask.dim() != 4:
+            return mask
+        count = self.part.N * self.part.length
+        wide = F.pad(mask, (count, 0), value=mask.dtype == torch.bool)
+        return torch.cat([wide[:, :, :1].expand(-1, -1, count, -1), wide], 2) if mask.shape[2] > 1 else wide
+
+    def _after(self, name: str, _: Tensor, output: Tensor, chosen: Chosen) -> Tensor:
+        if name != self._out():
+            return output
         places = self.part.N * self.part.length
         prompts, others = output[:, :places], output[:, places:]
         if self.part.read == "all":

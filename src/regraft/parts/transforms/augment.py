@@ -42,8 +42,9 @@ def augment(rows: Rows, ctx: Context, *, shift: float = 1.0, turn: float = 0.0, 
 def _moved(x: Tensor, shift: float, turn: float, dice: torch.Generator) -> Tensor:
     """Each image turned about its middle by up to `turn` radians, then shifted by up to `shift` pixels."""
     if (images := as_images(x)) is None:
+        of = "" if x.is_floating_point() else " of whole numbers"
         raise RegraftError(
-            f"augment: the inputs are {list(x.shape[1:])}, no image that could be shifted",
+            f"augment: the inputs are {list(x.shape[1:])}{of}, no image that could be shifted",
             do="Give [channels, height, width] or a square; or set shift and turn to 0",
         )
     count, _, height, width = images.shape
