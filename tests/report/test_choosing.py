@@ -22,15 +22,15 @@ from regraft.evidence.compared import (
     verdict,
 )
 from regraft.evidence.tags import MEANING
-from regraft.report.choosing import Case, choose
+from regraft.report.choosing import CASES, Case, choose, choosing
 from regraft.report.methods import FAMILIES, markdown, page, picture
 
 KEEPS, KEEPS_NOT = Case("a", "g", True), Case("b", "g", False)
 TAGS = {"er": {"replay"}, "ewc": {"exemplar-free"}, "joint": {"upper bound"}, "lwf": {"exemplar-free"}}
 
 
-def row(name: str, averages: list[float], cost: float, better: Any = "higher", **other: Any) -> Row:
-    found = tuple(Found(a, 0.1, better, 1.0, 10, 2048) for a in averages)
+def row(name: str, averages: list[float], cost: float, better: Any = "higher", kept: int = 2048, **other: Any) -> Row:
+    found = tuple(Found(a, 0.1, better, 1.0, 10, kept) for a in averages)
     return Row(name, Setting(), None, found, cost, **other)
 
 
@@ -55,6 +55,29 @@ def test_upper_bounds_are_no_choice_and_the_cheapest_of_what_is_alike_is_named()
     assert without is not None
     assert (without.best.method, without.as_good) == ("ewc", ())
     assert choose(WHOLE.rows, Case("c", "elsewhere", True), TAGS) is None
+
+
+def test_what_is_had_for_less_memory_is_named_by_halves() -> None:
+    found = comparison(
+        row("der_pp", [0.95, 0.96, 0.95], 2.0, kept=1000),
+        row("icarl", [0.94, 0.95, 0.94], 2.0, kept=501),
+        row("er", [0.90, 0.92, 0.91], 2.0, kept=500),
+        row("uer", [0.80, 0.82, 0.81], 2.0, kept=500),
+        row("ewc", [0.70, 0.72, 0.71], 1.5, kept=251),
+        row("lwf", [0.50, 0.52, 0.51], 1.2, kept=0),
+        row("naive", [0.40, 0.42, 0.41], 1.0, kept=0),
+    )
+    choice = choose(found.rows, KEEPS, TAGS)
+    assert choice is not None
+    assert [r.method for r in choice.for_less] == ["er", "lwf"]
+
+
+def test_the_page_says_what_was_not_measured() -> None:
+    rows = {ground: of for found in measured() for ground, of in found.rows.items()}
+    whole, without = choosing(rows), choosing({"classes": rows["classes"]})
+    assert all(f"| {case.says} |" in whole for case in CASES)
+    missing = without.partition("## What was not measured")[2]
+    assert all((f"- {case.says}." in missing) == (case.ground != "classes") for case in CASES)
 
 
 def test_losses_are_better_when_lower() -> None:

@@ -15,7 +15,7 @@ from regraft.evidence.compared import alike, stood
 from regraft.recipes.strategy import Strategy, live, method_named
 from regraft.worlds.small import METHODS, WORLDS, World, home, lived, small
 
-ONE_HEAD = {"classes", "online", "pretrained"}
+ONE_HEAD = {"classes", "online", "pretrained", "few_shot", "unbroken"}
 """The grounds of the shipped comparison where tasks bring classes of their own and nobody says of which an input is."""
 UNTOLD = [world for world in WORLDS.values() if not world.scenario.told]
 

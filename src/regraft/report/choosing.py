@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from regraft.evidence.cards import OURS, cards
@@ -41,20 +41,38 @@ CASES = (
     Case("The classes stay, the inputs change; no old row may be kept", "inputs", False),
     Case("Every row comes once; some old rows may be kept", "online", True),
     Case("Every row comes once; no old row may be kept", "online", False),
+    Case("Nobody says where a task ends, tasks blur and come back; some old rows may be kept", "unbroken", True),
+    Case("Nobody says where a task ends, tasks blur and come back; no old row may be kept", "unbroken", False),
+    Case("New classes of a few rows; some old rows may be kept", "few_shot", True),
+    Case("New classes of a few rows; no old row may be kept", "few_shot", False),
     Case("New classes for a pretrained transformer; some old rows may be kept", "pretrained", True),
     Case("New classes for a pretrained transformer; no old row may be kept", "pretrained", False),
+    Case("Images and a network of convolutions, the task is known; some old rows may be kept", "images", True),
     Case("Images and a network of convolutions, the task is known; no old row may be kept", "images", False),
     Case("A language model reads one domain after the other; some old rows may be kept", "text", True),
     Case("A language model reads one domain after the other; no old row may be kept", "text", False),
 )
+UNMEASURED = (
+    "images or a network of convolutions where one head answers for all classes, but for classes of a few rows",
+    "a pretrained network where the task of an input is known, or the classes stay and the inputs change",
+    "a language model, or a pretrained network, where nobody says where a task ends",
+    "tasks that come back, or blur, where it is said where each ends",
+    "hundreds of tasks; models of more than 0.2M weights",
+)
+"""Cases that no ground stands for."""
 
 
 class Choice(NamedTuple):
-    """The method measured best, those that cannot be told from it, and the cheapest of all these."""
+    """The method measured best, those that cannot be told from it, and the cheapest of all these.
+
+    `for_less`: the best of those that keep at most half as much memory as the best, the best of those that keep at most
+    half as much as that one, and so on.
+    """
 
     best: Row
     as_good: tuple[Row, ...]
     cheapest: Row
+    for_less: tuple[Row, ...]
 
 
 def choose(rows: Mapping[str, Sequence[Row]], case: Case, tags: Mapping[str, set[str]]) -> Choice | None:
@@ -65,36 +83,71 @@ def choose(rows: Mapping[str, Sequence[Row]], case: Case, tags: Mapping[str, set
         if all(UPPER_BOUND not in tags.get(name, set()) for name in row.method.split("+"))
         and (case.keeps_rows or all(EXEMPLAR_FREE in tags.get(name, set()) for name in row.method.split("+")))
     ]
-    found = alike(allowed)
-    return Choice(found[0], found[1:], min(found, key=lambda row: row.cost)) if found else None
+    if not (found := alike(allowed)):
+        return None
+    return Choice(found[0], found[1:], min(found, key=lambda row: row.cost), tuple(_for_less(allowed)))
+
+
+def _for_less(rows: Sequence[Row]) -> Iterator[Row]:
+    """Of rows that begin with the best, each best one at half the memory of the one before."""
+    left = [row for row in rows if not row.refused and not row.diverged]
+    while left:
+        kept = left[0].mean("kept")[0]
+        left = [row for row in left if row.mean("kept")[0] <= kept / 2 and kept]
+        yield from left[:1]
 
 
 def choosing(rows: Mapping[str, Sequence[Row]]) -> str:
     """The page that chooses, of the rows of every ground."""
     tags = {card.name: set(card.tags) for card in cards()}
+    chosen = [(case.says, choice) for case in CASES if (choice := choose(rows, case, tags)) is not None]
     lines = [
         "# Which method for my case",
         "",
         "Each line is what the [comparison](comparison.md) measured: the best method for the case, and the cheapest of "
         "those that cannot be told from it (95%, paired over seeds). Upper bounds, which keep or train on everything, "
-        "are left out. Averages are accuracies in percent; of text, losses in nats. On your own data: "
-        "`regraft bench continual --recipe FILE`.",
+        "are left out. Averages are accuracies in percent; of text, losses in nats. Cost is time, plain training's "
+        "being 1; kept is memory beside the network. On your own data: `regraft bench continual --recipe FILE`.",
         "",
-        "| case | best measured | average | cheapest as good | average | steps | cost | kept |",
-        "|---|---|---|---|---|---|---|---|",
+        "| case | best measured | average | kept | cheapest as good | average | steps | cost | kept |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    chosen = [(case.says, choice) for case in CASES if (choice := choose(rows, case, tags)) is not None]
-    for says, (best, _, cheapest) in chosen:
-        of = Cells.of(cheapest)
+    for says, choice in chosen:
+        best, of = Cells.of(choice.best), Cells.of(choice.cheapest)
         lines.append(
-            f"| {says} | {_link(best)} | {Cells.of(best).average} | {_link(cheapest)} | {of.average} | {of.steps} "
-            f"| {of.cost} | {of.kept} |"
+            f"| {says} | {_link(choice.best)} | {best.average} | {best.kept} | {_link(choice.cheapest)} | {of.average} "
+            f"| {of.steps} | {of.cost} | {of.kept} |"
         )
+    lines += [
+        "",
+        "## For less memory",
+        "",
+        "What one gets for half of what the best keeps, for half of that, and so on: each time the best of those that "
+        "keep no more.",
+        "",
+    ]
+    for says, choice in chosen:
+        steps = ", then ".join(f"{_link(row)} {_with_kept(row)}" for row in choice.for_less)
+        lines.append(f"- {says}: {_link(choice.best)} {_with_kept(choice.best)}; {steps or 'nothing keeps less'}.")
     lines += ["", "## What cannot be told from the best", ""]
-    for says, (best, as_good, _) in chosen:
-        alike = ", ".join(f"{_link(row)} ({row.cost:.1f}×)" for row in as_good) or "none"
-        lines.append(f"- {says}: {_link(best)} ({best.cost:.1f}×); {alike}.")
+    for says, choice in chosen:
+        as_good = ", ".join(f"{_link(row)} ({row.cost:.1f}×)" for row in choice.as_good) or "none"
+        lines.append(f"- {says}: {_link(choice.best)} ({choice.best.cost:.1f}×); {as_good}.")
+    silent = [case.says for case in CASES if choose(rows, case, tags) is None]
+    lines += [
+        "",
+        "## What was not measured",
+        "",
+        "No ground of the comparison stands for these:",
+        "",
+    ]
+    lines += [f"- {says[0].upper()}{says[1:]}." for says in (*silent, *UNMEASURED)]
     return MADE + "\n".join(lines) + "\n"
+
+
+def _with_kept(row: Row) -> str:
+    cells = Cells.of(row)
+    return f"{cells.average} ({cells.kept})"
 
 
 def pairs(said: Mapping[str, Any]) -> str:
@@ -125,7 +178,8 @@ def pairs(said: Mapping[str, Any]) -> str:
         "",
         "## Without null knobs",
         "",
-        f"{len(said['lasting'])} of {len(names)} methods have none. What no knob takes away:",
+        f"{len(said['lasting'])} of {len(names)} methods have none, since none of their knobs could make them plain "
+        "training:",
         "",
         *(f"- {reason}: {', '.join(f'`{name}`' for name in of)}." for reason, of in _by_reason(said["lasting"])),
         "",

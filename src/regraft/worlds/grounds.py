@@ -7,17 +7,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from regraft.data.scenario import Scenario
+from regraft.data.scenario import Scenario, blurred, recurring, unbroken
 from regraft.engine.training import Training
 from regraft.models.classifier import Classifier
 from regraft.recipes.comparison import Ground
-from regraft.worlds import texts, transformers
+from regraft.worlds import few_shots, texts, transformers
 from regraft.worlds.glyphs import glyphs
 from regraft.worlds.splits import BATCH, EPOCHS, HIDDEN, LR, MEMORY, Stream, convolutional, one_head, stream_of
 from regraft.worlds.tables import Split, data_set
 
 TRAINING = Training(steps=1, batch=BATCH, lr=LR, optimizer="SGD", clip=None, explode=1e9)
 ONE_PASS = replace(TRAINING, batch=10)
+FEW = 40
+"""Rows that may be kept of a stream of 260."""
 WIDTHS = "-".join(map(str, (64, *HIDDEN, 10)))
 
 
@@ -28,6 +30,17 @@ def _streams(stream: Stream) -> tuple[Callable[[int], Scenario], Callable[[int],
         return lambda seed: stream_of(rows(seed), stream, seed)
 
     return of(lambda seed: data_set("digits", seed)), of(glyphs)
+
+
+def _task_free() -> Ground:
+    """Every task comes twice, a fifth of its rows amid others', and nobody says where one ends."""
+
+    def of(stream: Callable[[int], Scenario]) -> Callable[[int], Scenario]:
+        return lambda seed: unbroken(blurred(recurring(stream(seed), 2), 0.2, seed=seed))
+
+    judged, tuning = map(of, _streams("classes"))
+    says = "digits, 2 classes a task, each task twice, a fifth of its rows amid others', no boundaries; every row once"
+    return Ground(f"{says}, 10 a batch ({WIDTHS})", judged, tuning, one_head, ONE_PASS, 1.0, MEMORY)
 
 
 def _images(tasks: Scenario, seed: int) -> Classifier:
@@ -66,4 +79,15 @@ GROUNDS = {
         MEMORY,
     ),
     "images": _ground("as told, learned by convolutions", "told", network=_images),
+    "few_shot": Ground(
+        f"digits, 6 classes at first, then one a task of {few_shots.SHOTS} rows, one head; convolutions, "
+        f"{few_shots.EPOCHS} epochs",
+        few_shots.stream,
+        partial(few_shots.stream, tuning=True),
+        few_shots.network,
+        TRAINING,
+        few_shots.EPOCHS,
+        FEW,
+    ),
+    "unbroken": _task_free(),
 }
