@@ -83,6 +83,11 @@ def test_strength_0_is_lora_bit_for_bit() -> None:
     assert method_named("ewc_lora")(strength=0.0, r=R, alpha=ALPHA).plan.trainables == first.plan.trainables
 
 
+def test_changes_of_any_rank_are_online_ewc() -> None:
+    assert method_named("ewc_lora")(strength=3.0, r=None) == method_named("online_ewc")(strength=6.0)
+    assert method_named("sefe")(strength=3.0, r=None).plan.trainables == ()
+
+
 def test_what_was_trained_on_is_measured_once_and_nothing_moves() -> None:
     network, rows = model(), table(20, seed=4)
     start = {name: tensor.clone() for name, tensor in network.state().items()}

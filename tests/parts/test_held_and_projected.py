@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,16 @@ def test_a_basis_is_the_fewest_directions_that_keep_the_energy(energy: float) ->
     assert torch.allclose(M[:, 2:] @ M[:, 2:].T, left[:, :k] @ left[:, :k].T, atol=1e-10)
     fewer = R.square().sum() - sizes[max(k - 1, 0) :].square().sum()
     assert k == 0 or fewer < energy * R.square().sum()
+
+
+@pytest.mark.parametrize("part", [gpm(0.0), cuber(nll(), 0.0)])
+def test_without_energy_nothing_is_held(part: Any) -> None:
+    rows, models = table(12), [network(), network()]
+    for model, plan in zip(models, (PLAIN, PLAIN + Plan(gradients=(part,))), strict=True):
+        memory: dict[str, Any] = {}
+        for seed in range(3):
+            memory = fit(model, plan, {"new": rows}, replace(TRAINED, seed=seed), memory=memory).memory
+    assert all(torch.equal(tensor, models[0].state()[name]) for name, tensor in models[1].state().items())
 
 
 @pytest.mark.parametrize(

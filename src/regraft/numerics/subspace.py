@@ -97,7 +97,7 @@ def basis(moments: Tensor, energy: float, known: Tensor | None = None) -> Tensor
     sizes, vectors = torch.linalg.eigh((rest + rest.T) / 2)
     sizes, vectors = sizes.flip(0).clamp(min=0), vectors.flip(1)
     total = moments.trace()
-    missing = energy * total - (total - sizes.sum())
+    missing = energy * total - (total - sizes.sum()).clamp(min=0)
     tiny = total * len(moments) * torch.finfo(moments.dtype).eps
     if missing <= tiny:
         return M

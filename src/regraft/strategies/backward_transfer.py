@@ -13,6 +13,6 @@ from regraft.parts.losses.nll import nll
 from regraft.recipes.strategy import Strategy, method
 
 
-@method(tune={"energy": (0.9, 0.95, 0.99), "hold": (0.1, 0.5)})
+@method(tune={"energy": (0.9, 0.95, 0.99), "hold": (0.1, 0.5)}, null={"energy": 0.0})
 def backward_transfer(*, energy: float = 0.97, hold: float = 0.5) -> Strategy:
     return Strategy(Plan(gradients=(cuber(nll(), energy, hold=hold),)))

@@ -25,16 +25,17 @@ from regraft.parts.trainables.lora import lora
 from regraft.recipes.strategy import Stage, Strategy, method
 
 
-@method(tune={"strength": (1.0, 1e3, 1e6)})
+@method(tune={"strength": (1.0, 1e3, 1e6)}, null={"strength": 0.0, "r": None})
 def ewc_lora(
-    *, strength: float = 1.0, r: int = 8, alpha: float = 32.0, rows: int | None = None, known: bool = False
+    *, strength: float = 1.0, r: int | None = 8, alpha: float = 32.0, rows: int | None = None, known: bool = False
 ) -> Strategy:
     """`known`: the first task is what the network was pretrained on, and is measured in place of being learned; the
     rate of each later task decays to zero, as the authors' does.
 
-    `rows`: how many rows F is estimated of; None: all.
+    `r`: the rank of a change; None: any, for every weight moves. `rows`: how many rows F is estimated of; None: all.
     """
-    held = Plan(penalties=(Weighted(ewc(rows=rows), 2 * strength),), trainables=(lora(r, alpha),))
+    low = () if r is None else (lora(r, alpha),)
+    held = Plan(penalties=(Weighted(ewc(rows=rows), 2 * strength),), trainables=low)
     if not known:
         return Strategy(held)
     learned = Plan((Feed("new", shuffled()),), (Weighted(nll()),), lr=linear()) + held

@@ -11,6 +11,6 @@ from regraft.parts.gradients.gpm import gpm
 from regraft.recipes.strategy import Strategy, method
 
 
-@method(tune={"energy": (0.9, 0.95, 0.97, 0.99)})
+@method(tune={"energy": (0.9, 0.95, 0.97, 0.99)}, null={"energy": 0.0})
 def gradient_projection(*, energy: float = 0.97) -> Strategy:
     return Strategy(Plan(gradients=(gpm(energy),)))

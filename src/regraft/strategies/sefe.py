@@ -18,6 +18,8 @@ from regraft.parts.trainables.lora import lora
 from regraft.recipes.strategy import Strategy, method
 
 
-@method(tune={"strength": (100.0, 1250.0), "M": (0.02, 0.1)})
-def sefe(*, strength: float = 1250.0, M: float = 0.02, r: int = 8) -> Strategy:
-    return Strategy(Plan(penalties=(Weighted(reg_lora(M), strength),), trainables=(lora(r, 2.0 * r),)))
+@method(tune={"strength": (100.0, 1250.0), "M": (0.02, 0.1)}, null={"strength": 0.0, "r": None})
+def sefe(*, strength: float = 1250.0, M: float = 0.02, r: int | None = 8) -> Strategy:
+    """`r`: the rank of a task's change; None: any, for every weight moves."""
+    low = () if r is None else (lora(r, 2.0 * r),)
+    return Strategy(Plan(penalties=(Weighted(reg_lora(M), strength),), trainables=low))

@@ -16,10 +16,12 @@ from functools import cache
 from typing import NamedTuple
 
 from regraft.core.errors import Diverged, RegraftError
+from regraft.core.parts import Answers
+from regraft.engine.edits import still
 from regraft.evidence.cards import OURS
 from regraft.evidence.running import in_processes
-from regraft.recipes.strategy import Strategy, method_named
-from regraft.worlds.small import METHODS, WORLDS, Went, lived, same, small
+from regraft.recipes.strategy import Stage, Strategy, method_named
+from regraft.worlds.small import METHODS, WORLDS, Went, World, home, lived, same, small
 
 RECORD = OURS.root / "evidence" / "records" / "_pairs.json"
 LEFT_OUT = {"naive"}
@@ -91,18 +93,24 @@ def _holds(strategy: Strategy, name: str, null: str, world: str) -> None:
 
 
 def lasting(name: str) -> str:
-    """What no knob of a method takes away; nothing, where it has null knobs."""
+    """Why a method can have no null knobs; nothing, where it has some."""
     if method_named(name).null:
         return ""
     strategy = small(method_named(name))
+    stages = [step for step in (*strategy.before, *strategy.after) if isinstance(step, Stage)]
     kinds = {
-        "it trains in stages of its own": not strategy.epochs,
+        "it answers from what it keeps beside the network, from the first task on": _answers(strategy, home(name)),
+        "it has no plain training: it trains in stages of its own, or writes the head": stages or not strategy.epochs,
         "it reads the rows of all tasks": strategy.reads == "all",
-        "it says how labels are learned": bool(strategy.labels),
-        "it says what may move": bool(strategy.plan.trainables),
-        "it says where a step may land": bool(strategy.plan.gradients),
+        "it learns labels by a loss of its own, and no knob turns that into the cross-entropy": strategy.labels,
     }
     return next(why for why, holds in kinds.items() if holds)
+
+
+def _answers(strategy: Strategy, world: World) -> bool:
+    """Whether the strategy says how its versions answer."""
+    ctx = still({"student": world.network()}, {"new": world.scenario.tasks[0].train}, {}, name="pairs", seed=0)
+    return any(isinstance(part.begin(ctx), Answers) for part in strategy.plan.trainables)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

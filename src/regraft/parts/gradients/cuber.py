@@ -12,7 +12,7 @@
 
 So related tasks can improve after they were learned. What is no weight of a linear or convolutional layer stays as the
 first update left it, except the bias of a layer where all earlier tasks are in regime 3; where rows say of which task
-they are, the head is free.
+they are, the head is free. With an energy of 0 no S_j has a direction, and all is free.
 
 Paper:   "Beyond Not-Forgetting: Continual Learning with Backward Knowledge Transfer" Lin et al. 2022.
          https://arxiv.org/abs/2211.00789
@@ -77,13 +77,14 @@ class _CUBER(Stateful):
         self.tasks: Mapping[str, Mapping[str, Mapping[str, Tensor]]] = left["tasks"]
         self.past: Mapping[str, Any] = left["regimes"]
         self.free = of_one_task(ctx, part.source)
+        self.holds = any(S.shape[1] for task in self.tasks.values() for S in task["basis"].values())
         self.regimes: dict[str, dict[str, int]] = {}
         self.start: dict[str, Tensor] = {}
         self.off: dict[str, Tensor] | None = None
         self.related: dict[str, list[Tensor]] = {}  # the bases of the tasks in regime 3
 
     def update(self, grads: Grads) -> Grads:
-        if not self.tasks:
+        if not self.holds:
             return grads
         if not self.regimes:
             g = self.ctx.gradient(self._rows(), self.part.loss)
@@ -122,7 +123,7 @@ class _CUBER(Stateful):
         return total
 
     def lands(self) -> bool:
-        return bool(self.tasks)
+        return self.holds
 
     def project(self, name: str, before: Tensor, after: Tensor) -> Tensor:
         assert self.off is not None, "it was asked for the gradient first"

@@ -4,7 +4,8 @@
     M <- M and the fewest directions more with which it keeps `energy` of what the layer reads of the task just learned
 
 Inputs in span(M) are answered as before, whatever the task learns. What is no weight of a linear or convolutional layer
-(biases, norms) stays as the first update left it; where rows say of which task they are, the head is free.
+(biases, norms) stays as the first update left it; where rows say of which task they are, the head is free. With an
+energy of 0 no layer has a direction to keep, and all is free.
 
 Paper:   "Gradient Projection Memory for Continual Learning" Saha et al. 2021. https://arxiv.org/abs/2103.09762
 Claim:   when the inputs change and the classes do not, it forgets at most half of what plain training forgets, and is
@@ -59,7 +60,7 @@ class _GPM:
         return grads
 
     def lands(self) -> bool:
-        return bool(self.M)
+        return any(M.shape[1] for M in self.M.values())
 
     def project(self, name: str, before: Tensor, after: Tensor) -> Tensor:
         if name in self.free:
