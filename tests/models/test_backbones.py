@@ -10,6 +10,7 @@ import torch
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
 from regraft.models.backbones import of_timm, of_transformers, pretrained, tokenizer_of
+from regraft.models.classifier import Classifier
 
 
 def test_images_by_transformers() -> None:
@@ -72,3 +73,22 @@ def test_a_folder_that_there_is_not_is_said_without_asking_again(monkeypatch: py
     with pytest.raises(RegraftError, match=r"^no-such-model: there is no such folder, and none on the hub: 404"):
         pretrained("no-such-model", 3, "images")
     assert asked == ["no-such-model"]
+
+
+def vit(channels: int) -> Classifier:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViTConfig(**shape, image_size=8, patch_size=4, num_channels=channels, num_labels=2)
+    return of_transformers(ViTForImageClassification(config))
+
+
+def test_grey_images_are_given_to_every_channel() -> None:
+    model, grey, y = vit(3), torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.long)
+    expected = model.read(Rows({"x": grey.repeat(1, 3, 1, 1), "y": y})).logits
+    assert torch.equal(model.read(Rows({"x": grey, "y": y})).logits, expected)
+    with pytest.raises(RegraftError, match="the network reads images of 3 channels; these have 4"):
+        model.read(Rows({"x": torch.randn(5, 4, 8, 8), "y": y}))
+    with pytest.raises(RegraftError, match="the network reads images of 1 channels; these have 3"):
+        vit(1).read(Rows({"x": torch.randn(5, 3, 8, 8), "y": y}))

@@ -113,6 +113,27 @@ def test_what_cannot_act_is_said_and_comes_last() -> None:
     assert found.rows["a"][0].tuned is None
 
 
+@pytest.mark.parametrize("configurations", [1, 2])
+def test_a_ground_on_which_plain_training_cannot_act_is_an_error(configurations: int) -> None:
+    def broken(tasks: Scenario, seed: int) -> Classifier:
+        return Classifier(nn.Sequential(nn.Linear(7, tasks.classes)))
+
+    places, seen = {"a": ground(network=broken)}, list[Trial]()
+    says = "^ground 'a': plain training, which all are measured by, cannot act: RuntimeError: mat1 and mat2"
+    with pytest.raises(RegraftError, match=says):
+        compare(places, ["er"], running(places, seen), seeds=(0,), configurations=configurations)
+    assert len(seen) == 1, "and nothing more is run"
+
+
+def test_what_settings_were_chosen_on_is_named() -> None:
+    places = {"a": ground(tuned_on="toys"), "b": ground(tuning=None)}
+    found = compare(places, [], running(places, []), seeds=(0,), configurations=2)
+    assert read(found.to_json()) == found
+    assert "settings chosen among 2 of each method on other streams, toys (seeds 100, 101)" in markdown(found)
+    assert "other streams, toys" in page(found)
+    assert markdown(found).count("small. Judged on 1 seed; at their defaults, nothing tuned.") == 1
+
+
 def test_settings_are_the_same_every_time_and_begin_with_the_defaults() -> None:
     method = method_named("der_pp")
     assert settings(method, 5) == settings(method, 5)

@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -126,6 +126,9 @@ class Comparison:
     """What `compare` found: by ground, a row for every method.
 
     The best average comes first; what diverged, and then what cannot act, come last.
+
+    Attributes:
+        tuned_on: by ground, what the streams that settings were chosen on are made of.
     """
 
     grounds: Mapping[str, str]
@@ -133,6 +136,7 @@ class Comparison:
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...]
     configurations: int
+    tuned_on: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; None where there is no number."""
@@ -190,7 +194,8 @@ def optimism(rows: Sequence[Row]) -> str:
 def read(said: Mapping[str, Any]) -> Comparison:
     """A comparison from its JSON."""
     rows = {ground: _rows(of) for ground, of in said["rows"].items()}
-    return Comparison(said["grounds"], rows, tuple(said["seeds"]), tuple(said["tuning_seeds"]), said["configurations"])
+    seeds, tuning_seeds = tuple(said["seeds"]), tuple(said["tuning_seeds"])
+    return Comparison(said["grounds"], rows, seeds, tuning_seeds, said["configurations"], said.get("tuned_on", {}))
 
 
 def _rows(said: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:

@@ -22,13 +22,18 @@ class Logits(nn.Module):
     Args:
         argument: what the model calls its input: `pixel_values` or `input_ids`.
         pad: the token that fills texts up, which is hidden from attention.
+        channels: of the images that the model reads; a grey one is given to each of them.
     """
 
-    def __init__(self, network: nn.Module, argument: str, pad: int | None = None) -> None:
+    def __init__(self, network: nn.Module, argument: str, pad: int | None = None, channels: int | None = None) -> None:
         super().__init__()
-        self.network, self.argument, self.pad = network, argument, pad
+        self.network, self.argument, self.pad, self.channels = network, argument, pad, channels
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.channels is not None and x.shape[1] != self.channels:
+            if x.shape[1] != 1:
+                raise RegraftError(f"the network reads images of {self.channels} channels; these have {x.shape[1]}")
+            x = x.expand(-1, self.channels, -1, -1)
         masked = {} if self.pad is None else {"attention_mask": (x != self.pad).long()}
         logits: Tensor = self.network(**{self.argument: x}, **masked).logits
         return logits
@@ -61,7 +66,9 @@ def of_transformers(network: Any, *, argument: str | None = None) -> Classifier:
     pad = network.config.pad_token_id if argument == "input_ids" else None
     if argument == "input_ids" and pad is None:
         raise RegraftError("the model's configuration names no token that pads", do="Set config.pad_token_id")
-    wrapped = Logits(network, argument, pad)
+    seeing = getattr(network.config, "vision_config", network.config)
+    channels = getattr(seeing, "num_channels", None) if argument == "pixel_values" else None
+    wrapped = Logits(network, argument, pad, channels)
     heads = [m for m in network.modules() if isinstance(m, nn.Linear) and m.out_features == network.config.num_labels]
     return _with_head(wrapped, heads[-1] if heads else None)
 

@@ -20,7 +20,7 @@ import random
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -47,6 +47,7 @@ class Ground:
         judged, tuning: the streams, by seed; without one to tune on, methods are judged at their defaults.
         network: a new network for a stream and a seed.
         memory: rows that a method may keep, if it keeps any.
+        tuned_on: what the streams to tune on are made of, in words.
     """
 
     says: str
@@ -56,6 +57,7 @@ class Ground:
     training: Training
     epochs: float
     memory: int
+    tuned_on: str = ""
 
 
 class Trial(NamedTuple):
@@ -164,7 +166,8 @@ def compare(
         hindsight: whether every setting is judged, not only the one that was chosen: so much better would each method
             look, had its setting been chosen on the streams that it is judged on.
 
-    Raises RegraftError for a seed that is tuned on and judged, for no seed, or for no setting.
+    Raises RegraftError for a seed that is tuned on and judged, for no seed, for no setting, and for a ground on which
+    plain training cannot act, by which all others are measured.
     """
     if both := set(seeds) & set(tuning_seeds):
         raise RegraftError(f"seeds {sorted(both)} are tuned on and judged", do="Judge on other seeds")
@@ -180,7 +183,7 @@ def compare(
         for setting in tried[name]
         for seed in tuning_seeds
     ]
-    tuned = _means(run(tuning)) if configurations > 1 else {}
+    tuned = _means(_measurable(run(tuning))) if configurations > 1 else {}
     kept = {
         (place, name): max(
             ((tuned.get((place, name, setting), -math.inf), setting) for setting in tried[name]),
@@ -196,7 +199,7 @@ def compare(
         for name in names
         for setting in (tried[name] if hindsight and tuned else [kept[place, name][1]])
     ]
-    found = dict(run(judging))
+    found = dict(_measurable(run(judging)))
     judged = _means(found.items())
     rows: dict[str, tuple[Row, ...]] = {}
     for place in grounds:
@@ -215,7 +218,17 @@ def compare(
             made.append(Row(name, setting, tuned_to, tuple(its), cost, steps, refused, flattered))
         rows[place] = tuple(sorted(made, key=_rank, reverse=True))
     said = {place: ground.says for place, ground in grounds.items()}
-    return Comparison(said, rows, tuple(seeds), tuple(tuning_seeds), configurations)
+    tuned_on = {place: ground.tuned_on for place, ground in grounds.items() if ground.tuned_on}
+    return Comparison(said, rows, tuple(seeds), tuple(tuning_seeds), configurations, tuned_on)
+
+
+def _measurable(found: Iterable[tuple[Trial, Found]]) -> Iterator[tuple[Trial, Found]]:
+    """The same, or an error at the first plain training that cannot act."""
+    for trial, outcome in found:
+        if trial.method == BASELINE and outcome.refused:
+            what = f"plain training, which all are measured by, cannot act: {outcome.refused}"
+            raise RegraftError(what, where=f"ground {trial.ground!r}")
+        yield trial, outcome
 
 
 def _goodness(found: Found) -> float:

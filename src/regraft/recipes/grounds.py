@@ -224,6 +224,7 @@ def ground_of(path: Path, name: str) -> Ground:
         training,
         said.passes,
         said.memory,
+        "" if said.tuning is None else f"{said.tuning.train}: {_tasks(said.tuning)}",
     )
 
 

@@ -18,6 +18,7 @@ from regraft.worlds.tables import Split, data_set
 
 TRAINING = Training(steps=1, batch=BATCH, lr=LR, optimizer="SGD", clip=None, explode=1e9)
 ONE_PASS = replace(TRAINING, batch=10)
+LETTERS = "ten letters in 8 x 8 dots"
 FEW = 40
 """Rows that may be kept of a stream of 260."""
 WIDTHS = "-".join(map(str, (64, *HIDDEN, 10)))
@@ -40,7 +41,7 @@ def _task_free() -> Ground:
 
     judged, tuning = map(of, _streams("classes"))
     says = "digits, 2 classes a task, each task twice, a fifth of its rows amid others', no boundaries; every row once"
-    return Ground(f"{says}, 10 a batch ({WIDTHS})", judged, tuning, one_head, ONE_PASS, 1.0, MEMORY)
+    return Ground(f"{says}, 10 a batch ({WIDTHS})", judged, tuning, one_head, ONE_PASS, 1.0, MEMORY, LETTERS)
 
 
 def _images(tasks: Scenario, seed: int) -> Classifier:
@@ -50,7 +51,7 @@ def _images(tasks: Scenario, seed: int) -> Classifier:
 def _ground(says: str, stream: Stream, **other: Any) -> Ground:
     judged, tuning = _streams(stream)
     usual: dict[str, Any] = {"network": one_head, "training": TRAINING, "epochs": EPOCHS, "memory": MEMORY}
-    return Ground(says, judged, tuning, **{**usual, **other})
+    return Ground(says, judged, tuning, tuned_on=LETTERS, **{**usual, **other})
 
 
 GROUNDS = {
@@ -68,6 +69,7 @@ GROUNDS = {
         Training(steps=1, batch=transformers.BATCH, lr=transformers.LR, clip=None, explode=1e9),
         5.0,
         MEMORY,
+        "40 other curves",
     ),
     "text": Ground(
         "five domains of text in sequence, a language model of 0.2M weights, one epoch; losses in nats a token",
@@ -77,6 +79,7 @@ GROUNDS = {
         Training(steps=1, batch=16, lr=3e-3),
         1.0,
         MEMORY,
+        "other documents of these domains in the opposite order",
     ),
     "images": _ground("as told, learned by convolutions", "told", network=_images),
     "few_shot": Ground(
@@ -88,6 +91,7 @@ GROUNDS = {
         TRAINING,
         few_shots.EPOCHS,
         FEW,
+        LETTERS,
     ),
     "unbroken": _task_free(),
 }

@@ -65,6 +65,7 @@ def ground_of(path: Path, name: str, said: TextGroundFile) -> Ground:
         training,
         said.epochs,
         said.memory,
+        "" if tuning is None else ", ".join(tuning.sources),
     )
 
 
