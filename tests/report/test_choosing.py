@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from regraft.evidence.compared import (
     verdict,
 )
 from regraft.evidence.tags import MEANING
-from regraft.report.choosing import CASES, Case, choose, choosing
+from regraft.report.choosing import CASES, Case, choose, choosing, known
 from regraft.report.methods import FAMILIES, markdown, page, picture
 
 KEEPS, KEEPS_NOT = Case("a", "g", True), Case("b", "g", False)
@@ -86,6 +87,37 @@ def test_losses_are_better_when_lower() -> None:
     assert choice is not None
     assert choice.cheapest.method == "er"
     assert Cells.of(found.rows["g"][0]).average == "3.033 ± 0.143"
+
+
+def test_the_picture_says_which_way_is_better_and_what_a_dot_is() -> None:
+    right = comparison(row("er", [0.9, 0.8, 0.9], 2.0), row("ewc", [0.5, 0.5, 0.5], 14.0))
+    lost = comparison(row("er", [3.0, 3.1, 3.0], 2.0, "lower"), row("ewc", [5.0, 5.2, 5.1], 1.0, "lower"))
+    for found, says in ((right, "Better is up (more is right)"), (lost, "Better is down (less loss)")):
+        assert f"{says} and to the left (less is forgotten)." in picture(found, "g")
+        assert says in page(found)
+        assert "Area: time, as a multiple of plain training&#x27;s." in picture(found, "g")
+        assert ">replay<" in picture(found, "g")
+    broken = Row("lwf", Setting(), None, (Found(0.9), Found(failed="exploded"), Found(0.9)), 1.0)
+    assert "Diverged, and without a dot: lwf." in picture(comparison(WHOLE.rows["g"][1], broken), "g")
+
+
+def test_ids_of_a_page_are_unique_whatever_grounds_are_called() -> None:
+    rows = (row("er", [0.9, 0.8, 0.9], 2.0),)
+    found = Comparison({"by store": "x", "g": "y"}, {"by store": rows, "g": rows}, (0, 1, 2), (100,), 1)
+    ids = re.findall(r' id="([^"]+)"', page(found))
+    assert len(set(ids)) == len(ids) == 8
+    assert not any(" " in each for each in ids)
+
+
+def test_methods_that_a_ground_did_not_try_are_named() -> None:
+    rows = {"g": (row("er", [0.9, 0.8, 0.9], 2.0),), "h": (row("er+lwf", [0.9, 0.8, 0.9], 2.0),)}
+    said = markdown(comparison(*rows["g"]), methods=known(rows))
+    assert "Not tried here: `a_gem`, " in said
+    assert "`er+lwf`" in said
+    assert "`er`," not in said
+    assert "Not tried" not in markdown(comparison(*rows["g"]))
+    count = len(known(rows))
+    assert f"- g, on which 1 of {count} were tried: `a_gem`" in choosing(rows)
 
 
 def test_a_comparison_comes_back_from_its_json_and_is_shown() -> None:

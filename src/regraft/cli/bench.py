@@ -130,11 +130,11 @@ class _Progress:
 
 def _show(found: Comparison) -> None:
     from regraft.evidence.compared import Cells, heads, optimism, remark, verdict
-    from regraft.report.methods import said as how
+    from regraft.report.methods import judged, legend
 
-    out.print(how(found), style="dim")
-    for ground, says in found.grounds.items():
-        out.print(f"\n{ground}: {says}\n")
+    out.print(legend(found), style="dim")
+    for ground in found.grounds:
+        out.print(f"\n{ground}: {judged(found, ground)}\n", soft_wrap=True)
         table = plain_table(*heads(found.rows[ground]))
         table.columns[0].no_wrap = True
         for row in found.rows[ground]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from regraft.evidence.cards import OURS, cards
 from regraft.evidence.compared import Cells, Comparison, Row, alike, measured
 from regraft.evidence.pages import keep_up
-from regraft.report.methods import markdown, picture
+from regraft.report.methods import markdown, picture, untried
 
 UPPER_BOUND, EXEMPLAR_FREE = "upper bound", "exemplar-free"
 MADE = "<!-- Made by `python -m regraft.report.choosing` from figures and tags: not written by hand. -->\n\n"
@@ -142,7 +142,20 @@ def choosing(rows: Mapping[str, Sequence[Row]]) -> str:
         "",
     ]
     lines += [f"- {says[0].upper()}{says[1:]}." for says in (*silent, *UNMEASURED)]
+    methods = known(rows)
+    left = {ground: names for ground, of in rows.items() if (names := untried(of, methods))}
+    if left:
+        lines += ["", "## What was not tried", "", "Methods and sums that a ground was not asked for:", ""]
+    for ground, names in left.items():
+        listed = ", ".join(f"`{name}`" for name in names)
+        lines.append(f"- {ground}, on which {len(rows[ground])} of {len(methods)} were tried: {listed}.")
     return MADE + "\n".join(lines) + "\n"
+
+
+def known(rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    """All methods there are, and all sums that were tried on some ground."""
+    methods = [card.name for card in cards() if card.kind == "strategy"]
+    return sorted({*methods, *(row.method for of in rows.values() for row in of)})
 
 
 def _with_kept(row: Row) -> str:
@@ -214,12 +227,12 @@ def _link(row: Row) -> str:
 
 def pages(comparisons: Sequence[Comparison]) -> dict[str, str]:
     """The pages and figures by their path below docs/."""
-    tables = markdown(*comparisons, figure="![Methods on {0}](comparison-{0}.svg)")
+    rows = {ground: rows for found in comparisons for ground, rows in found.rows.items()}
+    tables = markdown(*comparisons, figure="![Methods on {0}](comparison-{0}.svg)", methods=known(rows))
     text = f"{MADE}# Methods for streams, compared\n\n{tables}"
     drawn = {
         f"comparison-{g}.svg": picture(found, g, standalone=True) + "\n" for found in comparisons for g in found.rows
     }
-    rows = {ground: rows for found in comparisons for ground, rows in found.rows.items()}
     return {"comparison.md": text, "choosing.md": choosing(rows), **drawn}
 
 

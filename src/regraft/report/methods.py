@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -11,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from regraft.evidence.cards import cards
-from regraft.evidence.compared import LEAST_SEEDS, Cells, Comparison, heads, optimism, remark, verdict
+from regraft.evidence.compared import LEAST_SEEDS, Cells, Comparison, Row, heads, optimism, remark, verdict
 from regraft.report.draw import STYLE, Axis
 from regraft.report.scatter import Point, scatter
 
@@ -34,25 +35,21 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """What a point's colour says; a method belongs to the first family that one of its tags names, else to none."""
-LEAST_SIZE, MOST_SIZE = 0.6, 12.0
+WIDE, NARROW = 900, 360
+"""Pixels of a page's pictures, of which it shows one."""
 
 
-def said(found: Comparison) -> str:
-    """How it was measured, and what its tables hold."""
-    return f"{judged(found)} {legend(found)}"
-
-
-def judged(found: Comparison) -> str:
-    """On how many seeds, and how settings were chosen, in one sentence."""
-    tuned = any(row.tuned is not None for rows in found.rows.values() for row in rows)
+def judged(found: Comparison, ground: str) -> str:
+    """What a ground is, on how many seeds methods are judged there, and where settings were chosen."""
+    on = f", {found.tuned_on[ground]}" if ground in found.tuned_on else ""
     how = (
-        f"settings chosen among {found.configurations} of each method on other streams (seeds "
+        f"settings chosen among {found.configurations} of each method on other streams{on} (seeds "
         f"{', '.join(map(str, found.tuning_seeds))})"
-        if tuned
+        if any(row.tuned is not None for row in found.rows[ground])
         else "at their defaults, nothing tuned"
     )
     count = len(found.seeds)
-    return f"Judged on {count} seed{'s' if count > 1 else ''}; {how}."
+    return f"{found.grounds[ground]}. Judged on {count} seed{'s' if count > 1 else ''}; {how}."
 
 
 def legend(found: Comparison) -> str:
@@ -68,25 +65,36 @@ def legend(found: Comparison) -> str:
     )
 
 
-def markdown(*comparisons: Comparison, figure: str = "") -> str:
-    """The tables, in Markdown; with each how it was judged, and the link to its `figure`, which names the ground as
-    {0}."""
+def untried(rows: Sequence[Row], methods: Sequence[str]) -> list[str]:
+    """Those of the methods that have no row."""
+    tried = {row.method for row in rows}
+    return [name for name in methods if name not in tried]
+
+
+def markdown(*comparisons: Comparison, figure: str = "", methods: Sequence[str] = ()) -> str:
+    """The tables, in Markdown.
+
+    Args:
+        figure: the link to a ground's figure, which names the ground as {0}.
+        methods: all that there are; which of them a ground did not try is said there.
+    """
     blocks = [*dict.fromkeys(map(legend, comparisons))]
     for found in comparisons:
-        for ground, says in found.grounds.items():
-            rows = found.rows[ground]
+        for ground, rows in found.rows.items():
             columns = heads(rows)
             lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
             lines += [f"| {' | '.join(Cells.of(row))} |" for row in rows if not row.refused]
-            blocks += [f"## {ground}", f"{says}. {judged(found)}"]
+            blocks += [f"## {ground}", judged(found, ground)]
             blocks += [figure.format(ground)] if figure else []
             blocks += ["\n".join(lines)]
             blocks += filter(None, (verdict(rows), optimism(rows)))
             blocks += [f"`{row.method}` {note}." for row in rows if (note := remark(row))]
+            if left := untried(rows, methods):
+                blocks += [f"Not tried here: {', '.join(f'`{name}`' for name in left)}."]
     return "\n\n".join(blocks) + "\n"
 
 
-def picture(found: Comparison, ground: str, *, width: int = 900, standalone: bool = False) -> str:
+def picture(found: Comparison, ground: str, *, width: int = WIDE, standalone: bool = False) -> str:
     """One ground's methods: forgetting across, average upwards, cost as area; empty where none has both."""
     colours = _colours()
     rows = [
@@ -102,10 +110,13 @@ def picture(found: Comparison, ground: str, *, width: int = 900, standalone: boo
     for row in rows:
         (x, dx), (y, dy) = row.mean("forgetting"), row.mean("average")
         first = row.method.split("+")[0]
-        size = min(max(row.cost, LEAST_SIZE), MOST_SIZE) if math.isfinite(row.cost) else 1.0
         points.append(
-            Point(row.method, x * scale, y * scale, dx * scale, dy * scale, size, colours.get(first, len(FAMILIES)))
+            Point(row.method, x * scale, y * scale, dx * scale, dy * scale, row.cost, colours.get(first, len(FAMILIES)))
         )
+    no_dot = [row.method for row in found.rows[ground] if row.diverged]
+    notes = [f"Better is {'up (more is right)' if right else 'down (less loss)'} and to the left (less is forgotten)."]
+    notes += [f"Lines: 95% intervals over {len(found.seeds)} seeds."] if len(found.seeds) >= LEAST_SEEDS else []
+    notes += [f"Diverged, and without a dot: {', '.join(no_dot)}."] if no_dot else []
     return scatter(
         points,
         Axis(f"forgetting, {unit}"),
@@ -113,8 +124,11 @@ def picture(found: Comparison, ground: str, *, width: int = 900, standalone: boo
         title=f"Methods on {ground}",
         description="; ".join(f"{p.name}: {p.y:.3g} {unit}, forgetting {p.x:.3g}" for p in points),
         width=width,
-        name=f"methods-{ground}",
+        name=f"methods-{re.sub(r'[^0-9A-Za-z_]+', '-', ground)}-{width}",
         standalone=standalone,
+        colours=[*FAMILIES, "others"],
+        area="time, as a multiple of plain training's",
+        notes=notes,
     )
 
 
@@ -125,15 +139,18 @@ def page(found: Comparison) -> str:
     style = Markup(_file("page.css") + STYLE)
     return template.render(
         found=found,
-        said=said(found),
+        legend=legend(found),
+        judged=judged,
         cells=Cells.of,
         remark=remark,
         heads=heads,
         verdict=verdict,
         optimism=optimism,
-        pictures={ground: Markup(picture(found, ground)) for ground in found.grounds},
+        pictures={
+            ground: Markup("".join(picture(found, ground, width=width) for width in (WIDE, NARROW)))
+            for ground in found.grounds
+        },
         style=style,
-        families=FAMILIES,
     )
 
 
