@@ -1,7 +1,12 @@
 """Variational continual learning of binary weights: each task's posterior, in fields, is the next one's prior.
 
+It cannot act on a network that it is given: weights are drawn signs here, and what is learned are the fields that draw
+them, at rates many times those of real weights. So every ground of the comparison leaves it out, and its cost beside
+plain training is not known; what it keeps is measured on a network of its own, see `field_kl`.
+
 Paper: "Statistical mechanics of continual learning: variational principle and mean-field potential" Li et al. 2023.
        https://arxiv.org/abs/2212.02846
+Needs: a network of its own, of binary weights as fields (`numerics.fields.perceptron`).
 Tags:  variational, weight regularisation, exemplar-free, domain-incremental, task-incremental
 """
 

@@ -46,7 +46,8 @@ class _FieldKL:
         layers = self.student.module.named_modules()
         self.beta = {f"{name}.weight": layer.beta for name, layer in layers if isinstance(layer, FieldLinear)}
         if not self.beta:
-            raise RegraftError("field_kl: the network has no binary weights as fields", do="Build it of FieldLinear")
+            do = "It needs a network of its own, built of FieldLinear"
+            raise RegraftError("field_kl: the network has no binary weights as fields", do=do)
         left: Mapping[str, Tensor] = ctx.memory.get("field_kl", {})
         self.prior = {name: theta.to(self.student.device) for name, theta in left.items() if name in self.beta}
         self.n = ctx.rows(part.source).count
