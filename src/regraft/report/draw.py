@@ -28,7 +28,7 @@ STYLE = (
     ".rg text{font:12px system-ui,sans-serif}.rg path{fill:none;stroke-width:2;stroke-linejoin:round}"
     ".rg .grid,.rg .bar,.rg .lead{stroke-width:1}.rg .bar,.rg .lead{opacity:.45}"
     ".rg .dashed{stroke-dasharray:5 4}.rg circle{fill:currentColor;stroke:none}"
-    ".rg text.label{fill:currentColor;stroke:none;font-weight:600}.rg text.title{font-weight:600}"
+    ".rg text.label{fill:currentColor;stroke:none;font-weight:600}"
     + _rules(_LIGHT, "#444", "#dcdcdc")
     + f"@media screen and (prefers-color-scheme:dark){{{_rules(_DARK, '#c4c4c4', '#3c3c3c')}}}"
 )
