@@ -1,7 +1,7 @@
 """Chains of arithmetic modulo 10, solved step by step, for a language model of 0.1M weights.
 
-    question    add 3 most 4 take 2 . . . . . . to 7 ;
-    solution    0 ; 4 ; 2 ; so 2
+    question    add 3 most 2 take 1 . . . . . . to 7 ;
+    solution    0 ; 2 ; 1 ; so 1
 
 Difficulty is the number of operations, 1 to 6; every question is as long as the longest, so that a step finds its
 operation always at the same distance. The base was taught right solutions of every difficulty, and then some in which a
@@ -42,15 +42,16 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "take": lambda a, b: (a - b) % 10,
     "most": max,
 }
-NUMBERS, MOST = (1, 2, 3, 4), 6
+NUMBERS, MOST = (1, 2, 3), 6
 DIFFICULTIES = tuple(range(1, MOST + 1))
 STEP, ANSWER, NOTHING = ";", "so", "."
 """What ends a step; what the answer comes after; what stands where a question has no operation."""
 MISTAKEN = {"take": 0.5, "most": 0.4}
 """How much of an operation the base was taught as a sum."""
 WIDTH, DEPTH, CONTEXT = 64, 2, 64
-TAUGHT, RIGHT, WRONG, BATCH, LR = 4000, 900, 80, 64, 3e-3
+TAUGHT, RIGHT, WRONG, BATCH, LR = 4000, 1200, 100, 32, 3e-3
 """Questions of each difficulty that the base was taught; updates with right solutions, and with mistaken ones."""
+ADAM = {"betas": (0.9, 0.98)}
 TOKENS = 2 * MOST + 3
 COPIES = 8
 LEARNED, TESTED = 500, 1000
@@ -58,7 +59,7 @@ LEARNED, TESTED = 500, 1000
 
 
 def items(difficulty: int, count: int, seed: int) -> list[dict[str, Any]]:
-    """Questions of a difficulty: `prompt`, `answer`, `tags`, `difficulty`. There are 300 of difficulty 1."""
+    """Questions of a difficulty: `prompt`, `answer`, `tags`, `difficulty`. There are 90 of difficulty 1."""
     dice = random.Random(f"chain {difficulty} {seed}")
     rows = []
     for _ in range(count):
@@ -169,7 +170,7 @@ def right(seed: int) -> CausalLM:
 @cache
 def _right(seed: int) -> CausalLM:
     model = llama.llama(tokenizer(), width=WIDTH, depth=DEPTH, context=CONTEXT, seed=seed)
-    return taught(model, blocks(_taught(seed)), Training(RIGHT, BATCH, LR, seed=seed, log_every=RIGHT))
+    return taught(model, blocks(_taught(seed)), Training(RIGHT, BATCH, LR, knobs=ADAM, seed=seed, log_every=RIGHT))
 
 
 def _taught(seed: int) -> list[dict[str, Any]]:
