@@ -28,6 +28,7 @@ from regraft.parts.trainables.lora import lora
 from regraft.parts.trainables.value_head import value_head
 from regraft.parts.transforms.gae import gae
 from regraft.parts.transforms.greedy_advantage import greedy_advantage
+from regraft.parts.transforms.moving_advantage import moving_advantage
 from regraft.worlds import llama
 
 REWARDS = torch.tensor([1.0, 0.0, 0.1, 1.0])
@@ -350,6 +351,19 @@ def test_what_leads_the_greedy_answer() -> None:
         greedy_advantage()(Rows({**columns, "reward": torch.tensor([1.0, float("nan"), 0, 0, 0])}), context())
 
 
+def test_what_leads_the_average_so_far() -> None:
+    batches = [Rows({"reward": torch.tensor(R)}) for R in ([1.0, 3.0], [4.0], [0.0, 0.0])]
+    running = moving_advantage(m=0.75).begin(context())
+    found = [running(rows, context())["advantage"].tolist() for rows in batches]
+    assert found == [[-1.0, 1.0], [2.0], [-2.5, -2.5]]
+    again = moving_advantage(m=0.75).begin(context())
+    again.load_state_dict(running.state_dict())
+    assert again(batches[1], context())["advantage"].item() == 4.0 - 1.875
+    assert running(Rows({"reward": torch.zeros(0)}), context())["advantage"].tolist() == []
+    none = moving_advantage(m=1.0).begin(context())
+    assert [none(rows, context())["advantage"].tolist() for rows in batches] == [r["reward"].tolist() for r in batches]
+
+
 def test_its_gradient_is_unbiased_and_varies_less() -> None:
     """On a policy whose answers can all be counted: three tokens, two places."""
     student = network(0)
@@ -410,6 +424,7 @@ def test_its_gradient_is_unbiased_and_varies_less() -> None:
         lambda: value(clip=-0.1),
         lambda: value(per="all"),  # type: ignore[arg-type]
         lambda: value_head(lr=0.0),
+        lambda: moving_advantage(m=1.1),
     ],
 )
 def test_knobs_that_cannot_be(make: Any) -> None:
