@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import RegraftError
+from regraft.models.causal import quiet
 from regraft.models.classifier import Classifier
 
 _NOT_LOADED = (OSError, ValueError, RuntimeError, KeyError)
@@ -86,7 +87,10 @@ def pretrained(folder: str, classes: int, kind: Literal["images", "text"]) -> Cl
         "text": transformers.AutoModelForSequenceClassification,
     }[kind]
     try:
-        network = loader.from_pretrained(folder, num_labels=classes, ignore_mismatched_sizes=True, use_safetensors=True)
+        with quiet():  # the head is new, and need not be told each time
+            network = loader.from_pretrained(
+                folder, num_labels=classes, ignore_mismatched_sizes=True, use_safetensors=True
+            )
         if kind == "text" and network.config.pad_token_id is None:
             network.config.pad_token_id = _pad(transformers.AutoTokenizer.from_pretrained(folder))
     except _NOT_LOADED as error:

@@ -59,7 +59,7 @@ class CausalLM(TorchModel):
 
         trusted = _trusted(files, trust_remote_code)
         weights = dict(weights)
-        with _folder_of(files) as folder, _quiet():
+        with _folder_of(files) as folder, quiet():
             with _copying_alone(trusted):
                 config = _config(folder, trusted)
                 with _one_line("build the model", "config.json"), torch.device("meta"):
@@ -149,7 +149,7 @@ class CausalLM(TorchModel):
 def context_from(files: Mapping[str, bytes], *, trust_remote_code: bool = False) -> int | None:
     """The longest context that the configuration among a model's files allows, in tokens."""
     trusted = _trusted(files, trust_remote_code)
-    with _folder_of(files) as folder, _quiet(), _copying_alone(trusted):
+    with _folder_of(files) as folder, quiet(), _copying_alone(trusted):
         return _context(_config(folder, trusted))
 
 
@@ -201,7 +201,7 @@ def tokenizer_from(files: Mapping[str, bytes], *, trust_remote_code: bool = Fals
         return None
     with (
         _folder_of(files) as folder,
-        _quiet(),
+        quiet(),
         _copying_alone(trusted),
         _one_line("read the tokenizer", "tokenizer.json"),
     ):
@@ -279,7 +279,7 @@ def _folder_of(files: Mapping[str, bytes]) -> Iterator[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers without its log lines and progress bars: what matters comes back as errors."""
     from transformers.utils import logging
 

@@ -115,7 +115,8 @@ def picture(found: Comparison, ground: str, *, width: int = WIDE, standalone: bo
         )
     no_dot = [row.method for row in found.rows[ground] if row.diverged]
     notes = [f"Better is {'up (more is right)' if right else 'down (less loss)'} and to the left (less is forgotten)."]
-    notes += [f"Lines: 95% intervals over {len(found.seeds)} seeds."] if len(found.seeds) >= LEAST_SEEDS else []
+    if len(found.seeds) >= LEAST_SEEDS:
+        notes.append(f"Lines through dots: 95% intervals over {len(found.seeds)} seeds, as far as the figure goes.")
     notes += [f"Diverged, and without a dot: {', '.join(no_dot)}."] if no_dot else []
     return scatter(
         points,

@@ -72,7 +72,8 @@ def scatter(
     right = width - 14
     across, down = across.between(left, right), down.between(_HEAD + height, _HEAD)
     unit = min(_AREA, _LARGEST / max((p.size for p in points if math.isfinite(p.size)), default=1.0))
-    parts = [f'<text style="font-weight:600" x="0" y="14">{escape(title)}</text><text x="0" y="34">{escape(y.label)}</text>']
+    parts = [f'<text style="font-weight:600" x="0" y="14">{escape(title)}</text>']
+    parts.append(f'<text x="0" y="34">{escape(y.label)}</text>')
     for value, label in down.ticks(height // 50):
         at = px(down(value))
         parts.append(f'<path class="grid" d="M{px(left)} {at}H{px(right)}"/>')
