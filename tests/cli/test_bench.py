@@ -221,3 +221,26 @@ def test_a_stopped_bench_says_how_many_runs_are_kept(run: Any, tmp_path: Path, m
     monkeypatch.setattr(trials, "attempt", stops)
     with pytest.raises(Interrupted, match=r"found: stopped; 2 runs are kept. The same command goes on with them"):
         bench.continual(["er"], ["classes"], None, 3, 1, 1, tmp_path / "found", as_json=False)
+
+
+def test_grey_images_for_a_network_of_transformers(run: Any, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+    from transformers import ViTConfig, ViTForImageClassification
+
+    shape = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ViTForImageClassification(ViTConfig(**shape, image_size=8, patch_size=4)).save_pretrained(tmp_path / "vit")
+    for name, side in (("rows", 8), ("large", 16)):
+        save_file({"x": torch.randn(24, 1, side, side), "y": torch.arange(24) % 4}, tmp_path / f"{name}.safetensors")
+        (tmp_path / f"{name}.yaml").write_text(
+            "methods: [er, l2m, slm, l2p, contracon]\ngrounds:\n  grey:\n"
+            f"    judged: {{train: {name}.safetensors, tasks: 2}}\n"
+            "    network: {transformers: vit}\n    epochs: 1\n    memory: 8\n"
+        )
+    run("bench", "continual", "--recipe", "rows.yaml", "--seeds", "1", "--settings", "1", "--out", "found")
+    rows = json.loads((tmp_path / "found" / "results.json").read_text())["rows"]["grey"]
+    assert len(rows) == 6
+    assert not any(row["refused"] for row in rows)
+    command = ("bench", "continual", "--recipe", "large.yaml", "--seeds", "1", "--settings", "1", "--out", "none")
+    out, err = run(*command, code=2)
+    assert "ground 'grey': plain training, which all are measured by, cannot act: ValueError: Input image size" in err
+    assert out == ""
