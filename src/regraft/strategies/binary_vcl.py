@@ -1,8 +1,8 @@
 """Variational continual learning of binary weights: each task's posterior, in fields, is the next one's prior.
 
 It cannot act on a network that it is given: weights are drawn signs here, and what is learned are the fields that draw
-them, at rates many times those of real weights. So every ground of the comparison leaves it out, and its cost beside
-plain training is not known; what it keeps is measured on a network of its own, see `field_kl`.
+them, at rates many times those of real weights. So each ground of the comparison that tried it leaves it out; its cost
+beside plain training is not known, and what it keeps is measured on a network of its own, see `field_kl`.
 
 Paper: "Statistical mechanics of continual learning: variational principle and mean-field potential" Li et al. 2023.
        https://arxiv.org/abs/2212.02846
