@@ -54,7 +54,8 @@ def widened(rows: Rows, places: int) -> Rows:
         return rows
     tables = [name for name, column in rows.items() if isinstance(column, Tensor) and column.shape == shape]
     wider: dict[str, Tensor] = {name: F.pad(rows[name], (0, places - shape[1])) for name in tables}
-    return rows.having(**{**wider, "positions": torch.arange(places).expand(rows.count, -1)})
+    after = rows["positions"][:, -1:] + torch.arange(1, places - shape[1] + 1)
+    return rows.having(**{**wider, "positions": torch.cat([rows["positions"], after], 1)})
 
 
 def pair_blocks(prompts: Padded, preferred: Padded, other: Padded) -> Rows:

@@ -52,7 +52,7 @@ OPTIMIZER_KNOBS = {"betas": (0.9, 0.95), "weight_decay": 0.1}
 MOST_BATCH_TOKENS, MOST_TOKENS = 1 << 19, 1 << 50
 
 
-def _part(kind: str) -> BeforeValidator:
+def one_part(kind: str) -> BeforeValidator:
     return BeforeValidator(
         lambda said: part(kind, said, where=kind), json_schema_input_type=str | dict[str, dict[str, Any]]
     )
@@ -69,7 +69,7 @@ class learn(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     replay: Annotated[float | None, Field(ge=0, lt=1, description="share of old text in every batch")] = None
-    schedule: Annotated[Any, _part("schedules"), Field(description="learning-rate schedule")] = "rewarm"
+    schedule: Annotated[Any, one_part("schedules"), Field(description="learning-rate schedule")] = "rewarm"
     lr: Annotated[float | None, Field(gt=0, description="peak learning rate")] = None
     epochs: Annotated[float | None, Field(gt=0, le=1e6, description="total tokens over new tokens")] = None
     tokens: Annotated[int | None, Field(gt=0, le=MOST_TOKENS, description="total tokens; wins over epochs")] = None
@@ -77,7 +77,7 @@ class learn(BaseModel):
     micro_tokens: Annotated[int, Field(gt=0, le=MOST_TOKENS, description="tokens of one forward pass")] = 8192
     context: Annotated[int | None, Field(gt=1, description="tokens of a block")] = None
     shares: Annotated[dict[str, float] | None, Field(description="shares of the new text's sources")] = None
-    sampler: Annotated[Any, _part("samplers"), Field(description="what draws the new text")] = "shuffled"
+    sampler: Annotated[Any, one_part("samplers"), Field(description="what draws the new text")] = "shuffled"
     gradients: Annotated[list[Any], parts("gradients"), Field(description="gradient transforms, in order")] = []
     optimizer: Annotated[str, Field(description="a class of torch.optim")] = "AdamW"
     optimizer_knobs: Annotated[

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from regraft.core.errors import RegraftError
@@ -38,10 +38,10 @@ from regraft.numerics.answers import answer_blocks
 from regraft.numerics.padded import Padded
 from regraft.recipes import texts
 from regraft.recipes.answered import Answering
-from regraft.recipes.learn import parts
+from regraft.recipes.learn import one_part, parts
 from regraft.recipes.questions import asked
 from regraft.recipes.repairing import KEPT, SHOWN, Lesson, Workshop, replayed
-from regraft.recipes.resolve import described, part
+from regraft.recipes.resolve import described
 from regraft.recipes.sources import Sources, check_context
 from regraft.recipes.update import Update
 from regraft.store import CorpusUse, Version
@@ -91,11 +91,7 @@ def _print(item: Item) -> str:
 class practise(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    repair: Annotated[
-        Any,
-        BeforeValidator(lambda said: part("repairs", said, where="repair"), json_schema_input_type=str),
-        Field(description="how the skills are learned"),
-    ] = "diagnosed"
+    repair: Annotated[Any, one_part("repairs"), Field(description="how the skills are learned")] = "diagnosed"
     steps: Annotated[int, Field(gt=0, le=1 << 40, description="optimizer steps in all")] = 200
     batch: Annotated[int, Field(gt=0, le=1 << 24, description="rows of one optimizer step")] = 128
     micro_batch: Annotated[int | None, Field(gt=0, description="rows of one forward pass; none: the whole batch")] = (

@@ -6,6 +6,8 @@
     by="ipo"     l_r = (m_r - 1 / (2 beta))²
     by="hinge"   l_r = max(0, 1 - beta m_r)
 
+With `nll`, l_r has nll · (-log pi(y_w) / |y_w|) beside it, y_w the preferred answer.
+
 per="token": each answer's sum is divided by its length (Tülu 3's DPO; IPO as its authors run it; with `reference=None`
 and gamma: SimPO). A row is a pair, both answers in one block, each after the prompt.
 
@@ -18,6 +20,7 @@ Paper: "SimPO: Simple Preference Optimization with a Reference-Free Reward" Meng
        https://arxiv.org/abs/2405.14734
 Paper: "TÜLU 3: Pushing Frontiers in Open Language Model Post-Training" Lambert et al. 2024.
        https://arxiv.org/abs/2411.15124
+Paper: "Iterative Reasoning Preference Optimization" Pang et al. 2024. https://arxiv.org/abs/2404.19733
 Needs: a column `side`, s for every place; a model in the role `reference`, unless that is None.
 Tags:  preference optimisation, language model
 """
@@ -46,12 +49,15 @@ class direct_preference:
     gamma: float = 0.0
     wrong: float = 0.0
     reference: str | Reference | None = "before"
+    nll: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.beta > 0:
             raise RegraftError(f"direct_preference: beta is {self.beta}; it must be over 0")
         if self.by not in ("dpo", "ipo", "hinge"):
             raise RegraftError(f"direct_preference: by is {self.by!r}; it must be 'dpo', 'ipo' or 'hinge'")
+        if self.nll < 0:
+            raise RegraftError(f"direct_preference: nll is {self.nll}; it must be 0 or more")
         if self.per not in ("row", "token"):
             raise RegraftError(f"direct_preference: per is {self.per!r}; it must be 'row' or 'token'")
         if not 0 <= self.wrong < 0.5:
@@ -68,6 +74,16 @@ class _DirectPreference:
         self.part, self.reference = part, reference
 
     def loss(self, view: View) -> Tensor:
+        apart = self._apart(view)
+        return apart + self.part.nll * self._nll(view) if self.part.nll else apart
+
+    def _nll(self, view: View) -> Tensor:
+        """Of the preferred answer, per token, [rows]."""
+        pi, c = said(view)
+        own = c * (column(view, "side", pi) > 0)
+        return -(own * pi).sum(1) / own.sum(1).clamp(min=1.0)
+
+    def _apart(self, view: View) -> Tensor:
         m, beta = self.margin(view), self.part.beta
         if self.part.by == "ipo":
             return (m - 1 / (2 * beta)).square()
