@@ -28,9 +28,9 @@ from regraft.recipes.repairing import PAIRS, Workshop, repair
 
 
 @repair
-def preference(w: Workshop, *, rounds: int = 3, beta: float = 0.1, alpha: float = 1.0, each: int = 2) -> None:
+def own_preferences(w: Workshop, *, rounds: int = 3, beta: float = 0.1, alpha: float = 1.0, each: int = 2) -> None:
     if rounds < 1 or each < 1:
-        raise RegraftError(f"preference: rounds is {rounds}, each is {each}; both must be 1 or more")
+        raise RegraftError(f"own_preferences: rounds is {rounds}, each is {each}; both must be 1 or more")
     loss = Weighted(direct_preference(beta, nll=alpha), on=(PAIRS,))
     for left in range(rounds, 0, -1):
         rows = pairs_of(w.tried(), each)
