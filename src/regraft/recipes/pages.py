@@ -30,9 +30,6 @@ RECIPES: dict[str, tuple[type[BaseModel], str]] = {
     "learn": (learn, "new text, with `--data`"),
     "practise": (practise, "skills, with `--skills`"),
 }
-    "learn": (learn, "new text, with `--data`"),
-    "practise": (practise, "skills, with `--skills`"),
-}
 
 
 def written() -> dict[str, str]:
