@@ -132,6 +132,23 @@ def write(
     return found._replace(tokens=found.tokens[:, :longest], log_probs=found.log_probs[:, :longest])
 
 
+def write_after(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    begun: Sequence[Sequence[int]],
+    dice: torch.Generator,
+    **how: Any,
+) -> Written:
+    """Continues each prompt once, after the tokens that its answer has begun with; `how`: see `write`.
+
+    Rows that begin alike are read once.
+    """
+    number: dict[tuple[int, ...], int] = {}
+    whole = ((*prompt, *own) for prompt, own in zip(prompts, begun, strict=True))
+    of = torch.tensor([number.setdefault(ids, len(number)) for ids in whole], dtype=torch.long)
+    return write(model, list(number), dice, of=of, **how)
+
+
 def texts(
     model: LanguageModel, prompts: Sequence[str], *, tokens: int = 64, temperature: float = 0.0, seed: int = 0
 ) -> list[str]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from regraft.core.parts import Context, Transform
 from regraft.core.rows import Rows
+from regraft.numerics.answers import answer_blocks
+from regraft.numerics.padded import Padded
 from regraft.numerics.rollout import Written, write
 from regraft.numerics.sampling import Sampling
 
@@ -73,6 +75,12 @@ def tried(
     )
     answers = items.take(written.prompt).having(written=spoken(model, written))
     return Tried(judge(answers, ctx), written, asking.copies)
+
+
+def in_blocks(answers: Tried) -> Rows:
+    """The rows with their answers as blocks, as `rollouts` has them."""
+    rows, written, _ = answers
+    return rows.having(**answer_blocks(Padded.of(rows["prompt_ids"]), Padded(written.tokens, written.lengths)))
 
 
 def spoken(model: Any, written: Written) -> list[str]:

@@ -40,7 +40,7 @@ from regraft.core.parts import Context, Sampler, SamplerRun, Stateful, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.answers import answer_blocks, join_blocks
 from regraft.numerics.padded import Padded
-from regraft.numerics.rollout import write
+from regraft.numerics.rollout import write_after
 from regraft.numerics.sampling import Sampling
 from regraft.numerics.tally import Tally
 from regraft.numerics.token_loss import log_probs_of
@@ -154,11 +154,8 @@ class _Rollouts(Stateful):
         """The rows with an answer each, as blocks."""
         part = self.part
         prefixes: list[Sequence[int]] = items["prefix_ids"] if "prefix_ids" in items else [()] * items.count
-        begun: dict[tuple[int, ...], int] = {}
-        whole = ((*ids, *prefix) for ids, prefix in zip(items["prompt_ids"], prefixes, strict=True))
-        of = torch.tensor([begun.setdefault(ids, len(begun)) for ids in whole])
         knobs: dict[str, Any] = {"tokens": part.tokens, "stop": part.stop, "rows": part.at_once, "how": how}
-        written = write(self.model, list(begun), self.dice, of=of, **knobs)
+        written = write_after(self.model, items["prompt_ids"], prefixes, self.dice, **knobs)
         said = spoken(self.model, written)
         log_probs: Tensor | None = written.log_probs
         answers = Padded(written.tokens, written.lengths)
