@@ -79,7 +79,7 @@ MEMORY = {
         for p in ("mas", "si")
     },
 }
-ELSEWHERE = {"field_kl", "prompt_pool", "pseudo_classes", "unsolved", "value"}
+ELSEWHERE = {"field_kl", "judgement", "prompt_pool", "pseudo_classes", "unsolved", "value"}
 """Parts that need another network, or other feeds: tested in `tests/strategies`, and by themselves."""
 
 
@@ -124,7 +124,7 @@ def table(count: int = 40, seed: int = 0) -> Rows:
     y = torch.randint(0, 3, (count,), generator=dice)
     number = torch.arange(count)
     columns = {"source": number % 3, "row": number, "task": number * 0, "quarter": number % 4}
-    columns |= {"view": number % 2, "group": number // 2}
+    columns |= {"view": number % 2, "group": number // 2, "reward": (number % 2).double()}
     columns |= {"advantage": x[:, 0], "side": 2.0 * (number % 2) - 1, "mismatched": number % 2}
     return Rows({"x": x, "y": y, **columns})
 

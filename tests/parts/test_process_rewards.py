@@ -37,7 +37,7 @@ from regraft.numerics.steps import (
 from regraft.numerics.trying import Asking, in_blocks, tried
 from regraft.numerics.voting import best_of, numbered, voted
 from regraft.parts.losses.implicit_reward import implicit_reward
-from regraft.parts.losses.nll import nll
+from regraft.parts.losses.judgement import judgement
 from regraft.parts.metrics.voting import voting
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.transforms.process_reward import process_reward
@@ -161,16 +161,23 @@ def test_a_judge_is_asked_after_every_target() -> None:
         n = 1 + int((each["counts"][r] > 0).nonzero().max())
         logits = judge.module(input_ids=ids[None, : n + 1]).logits[0, -1]
         assert float(said[r, n - 1]) == pytest.approx(float(logits[[plus, minus]].softmax(0)[0].detach()), abs=1e-5)
-    found = step_judge(ends=(";",), by="last")(each, context())
-    assert torch.allclose(found["reward"], at_ends(said, cut(each)).gather(1, cut(each).counts[:, None] - 1)[:, 0])
+    rewarded = step_judge(ends=(";",), by="last")(each, context())
+    assert torch.allclose(rewarded["reward"], at_ends(said, cut(each)).gather(1, cut(each).counts[:, None] - 1)[:, 0])
     labels = torch.full(each["targets"].shape, torch.nan)
-    labels[0, -1], labels[1, 15] = 1.0, 0.0
-    learned = judged(each, labels, judge)
-    assert learned["input_ids"].shape[1] == each["targets"].shape[1] + 1
-    assert [(int(r), int(t), int(learned["targets"][r, t])) for r, t in learned["counts"].nonzero()] == [
-        (0, labels.shape[1], plus),
-        (1, 16, minus),
+    labels[0, -1], labels[0, 15], labels[1, 15] = 1.0, 0.25, 0.0
+    learned = judged(each, labels)
+    assert learned["counts"].nonzero().tolist() == [[0, 16], [0, labels.shape[1]], [1, 16]]
+    p = said.clamp(1e-9, 1 - 1e-9)
+    told = View(judge, learned, {})
+    wanted: list[Any] = [
+        -0.25 * p[0, 15].log() - 0.75 * (1 - p[0, 15]).log() - p[0, -1].log(),
+        -(1 - p[1, 15]).log(),
+        0.0,
+        0.0,
     ]
+    found = judgement().begin(context()).loss(told)
+    assert found.tolist() == pytest.approx([float(wanted[0]) / 2, *map(float, wanted[1:])], abs=1e-5)
+    assert torch.equal(judgement().begin(context()).weight(told), torch.tensor([2.0, 1.0, 0.0, 0.0]))  # type: ignore[arg-type]
 
 
 def test_a_judge_learns_which_steps_are_right() -> None:
@@ -180,8 +187,8 @@ def test_a_judge_learns_which_steps_are_right() -> None:
     right = torch.tensor([[1.0, float(a == b)] for a in range(10) for b in range(10)])
     labels = on_places(right, steps).masked_fill(~steps.last, torch.nan)
     judge = llama.llama(chains.tokenizer(), width=32, depth=1, heads=2, context=chains.CONTEXT, seed=3)
-    plan = Plan((Feed("new", shuffled()),), (Weighted(nll()),))
-    fit(judge, plan, {"new": judged(each, labels, judge)}, Training(150, 50, 0.01))
+    plan = Plan((Feed("new", shuffled()),), (Weighted(judgement()),))
+    fit(judge, plan, {"new": judged(each, labels)}, Training(300, 50, 0.01))
     found = step_judge(ends=(";",))(each, context(judge=judge))["reward"]
     assert ((found > 0.5) == right.amin(1).bool()).float().mean() > 0.95
 

@@ -124,39 +124,36 @@ def check_by(by: str, part: str) -> None:
         raise RegraftError(f"{part}: by is {by!r}; it must be 'min', 'sum', 'mean', 'product' or 'last'")
 
 
-def judged(rows: Rows, labels: Tensor, model: Any) -> Rows:
-    """Blocks from which a language model learns to judge: after what a label is of it should say RIGHT or WRONG.
+def judged(rows: Rows, labels: Tensor) -> Rows:
+    """Blocks from which a language model learns to judge, by the loss `judgement`.
 
     Args:
-        labels: of targets: 1 right, 0 wrong, NaN none, [rows, places].
+        labels: of what is read up to each target: 1 right, 0 wrong, or in between; NaN: not told. [rows, places].
     """
-    right, wrong = _saying(model)
     labels = torch.cat([labels.new_full((rows.count, 1), torch.nan), labels], 1)
-    told = ~labels.isnan()
-    said = torch.where(labels > 0.5, right, wrong).masked_fill(~told, 0)
-    return _whole(rows).having(targets=said, counts=told.float(), row=torch.arange(rows.count))
+    told, whole = ~labels.isnan(), _whole(rows)
+    columns = {"targets": whole["input_ids"], "counts": told.float(), "told": labels.masked_fill(~told, 0.0)}
+    return whole.having(**columns, row=torch.arange(rows.count))
+
+
+def leads(view: View) -> Tensor:
+    """How much likelier RIGHT is than WRONG after each place, in nats, [rows, places]."""
+    model: Any = view.model
+    right, wrong = (model.tokenizer.encode(said, add_special_tokens=False) for said in (RIGHT, WRONG))
+    if len(right) != 1 or len(wrong) != 1:
+        raise RegraftError(f"{RIGHT!r} and {WRONG!r} are not one token each", do="Take a model that has them")
+    return view.logits[..., right[0]] - view.logits[..., wrong[0]]
 
 
 def right_of(model: Any, rows: Rows, chunk: int = 256) -> Tensor:
     """How likely a judge says RIGHT, and not WRONG, after each target, float32 [rows, places]."""
-    two = torch.tensor(_saying(model), device=model.device)
-
-    def look(view: View) -> Tensor:
-        return view.logits[..., two].softmax(-1)[..., 0]
-
     whole = _whole(rows)
     ids: Tensor = whole["input_ids"]
-    return asked(model, whole.having(targets=ids, counts=torch.ones(ids.shape)), look, chunk)[:, 1:]
+    said = whole.having(targets=ids, counts=torch.ones(ids.shape))
+    return asked(model, said, lambda view: leads(view).sigmoid(), chunk)[:, 1:]
 
 
 def _whole(rows: Rows) -> Rows:
     """Every token of blocks is read, [rows, places + 1]."""
     ids = torch.cat([rows["input_ids"][:, :1], rows["targets"]], 1)
     return Rows({"input_ids": ids, "positions": torch.arange(ids.shape[1]).expand(ids.shape)})
-
-
-def _saying(model: Any) -> tuple[int, int]:
-    right, wrong = (model.tokenizer.encode(said, add_special_tokens=False) for said in (RIGHT, WRONG))
-    if len(right) != 1 or len(wrong) != 1:
-        raise RegraftError(f"{RIGHT!r} and {WRONG!r} are no tokens of the model", do="Take another tokenizer")
-    return right[0], wrong[0]

@@ -67,12 +67,15 @@ _KINDS = {
 
 
 def _knob(make: Any, parameter: inspect.Parameter, said: Any, where: str) -> Any:
-    """A knob's value: a part, where the signature asks for one and a name is given, else of the signature's type."""
+    """A knob's value: a part, where the signature asks for one and a name is given, else of the signature's type.
+
+    Where it also takes a text (another model's role), one that names no part is that text."""
     asked = SimpleNamespace(__annotations__={"knob": parameter.annotation})
     wanted = get_type_hints(asked, vars(sys.modules[make.__module__]))["knob"]
     among = (wanted, *get_args(wanted))
     kind = next((kind for cls, kind in _KINDS.items() if any(each is cls for each in among)), None)
-    if kind is not None and isinstance(said, str | dict):
+    role = str in among and isinstance(said, str) and kind is not None and said not in modules(kind)
+    if kind is not None and isinstance(said, str | dict) and not role:
         return part(kind, said, where)
     value = tuple(said) if isinstance(said, list) else said
     return value if kind is not None else _typed(wanted, value, where)
