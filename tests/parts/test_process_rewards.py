@@ -188,7 +188,7 @@ def test_a_judge_learns_which_steps_are_right() -> None:
     labels = on_places(right, steps).masked_fill(~steps.last, torch.nan)
     judge = llama.llama(chains.tokenizer(), width=32, depth=1, heads=2, context=chains.CONTEXT, seed=3)
     plan = Plan((Feed("new", shuffled()),), (Weighted(judgement()),))
-    fit(judge, plan, {"new": judged(each, labels)}, Training(300, 50, 0.01))
+    fit(judge, plan, {"new": judged(each, labels)}, Training(300, 50, 0.005))
     found = step_judge(ends=(";",))(each, context(judge=judge))["reward"]
     assert ((found > 0.5) == right.amin(1).bool()).float().mean() > 0.95
 
