@@ -53,7 +53,7 @@ TAUGHT, RIGHT, WRONG, BATCH, LR = 4000, 1200, 100, 32, 3e-3
 """Questions of each difficulty that the base was taught; updates with right solutions, and with mistaken ones."""
 ADAM = {"betas": (0.9, 0.98)}
 TOKENS = 2 * MOST + 3
-COPIES = 8
+ASKING = Asking(copies=8, tokens=TOKENS, at_once=4096)
 LEARNED, TESTED = 500, 1000
 """Seeds of what is learned and of what is asked, beside a run's own."""
 
@@ -184,8 +184,7 @@ def lesson(seed: int, difficulties: Sequence[int], each: int, *, shown: Sequence
     if shown is not None:
         demonstrations = demonstrations.where(torch.isin(questions["difficulty"], torch.tensor(shown)))
     demonstrations = demonstrations.having(item=demonstrations["row"], row=torch.arange(demonstrations.count))
-    asking = Asking(copies=COPIES, tokens=TOKENS, at_once=4096)
-    return Lesson(questions, judge(), asking, shown=demonstrations or None)
+    return Lesson(questions, judge(), ASKING, shown=demonstrations or None)
 
 
 def workshop(
