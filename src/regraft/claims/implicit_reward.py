@@ -83,8 +83,8 @@ def chance(meter: Meter, seed: int) -> dict[str, float]:
 claim = Claim(
     says="it tells the step that went wrong from those before it in 75 of 100 pairs, and 10 points better than a judge "
     "of whole answers; the best of 16 by it is right 5 points more often than by that judge, and at most 1 point less "
-    "than by one that was taught on Monte-Carlo values of every step, for a tenth of the tokens written; with one answer "
-    "a question it is still 8 points better than an answer drawn at random",
+    "than by one that was taught on Monte-Carlo values of every step, for a tenth of the tokens written; with one "
+    "answer a question it is still 8 points better than an answer drawn at random",
     setting="chains of 2 to 6 steps, a Llama of 0.1M weights; 500 questions with 8 answers of the base, of which it "
     "learns in 300 updates of 64; judged on 180 questions of 4 to 6 steps, 16 answers each",
     arms={
