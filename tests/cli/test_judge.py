@@ -69,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             base = line.version(parent)
             new = texts.store(line, texts.read([str(folder / f"{name}.jsonl")], load_tokenizer(line, base)))
             sources = Sources(
-                new=Text.open(line, new),
+                Text.open(line, new),
                 past=texts.past(line, base),
                 items=[] if number else [Items.read(folder / "quiz.jsonl")],
                 carried=load_items(line, base),

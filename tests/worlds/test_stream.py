@@ -71,7 +71,7 @@ def test_a_share_of_nothing_is_no_replay_and_a_share_costs_nothing() -> None:
         model, meter = stream.base(0), Meter()
         stream.update(model, meter, 0, "code", past=past, share=share, steps=4, batch=2)  # type: ignore[arg-type]
         runs[name] = model
-        assert meter.counts() == {"rows": 8, "tokens": 8 * stream.CONTEXT, "updates": 4, "forwards": 0}
+        assert meter.counts() == {"rows": 8, "tokens": 8 * stream.CONTEXT, "updates": 4, "forwards": 0, "written": 0}
     assert equal(runs["none"], runs["zero"])
     assert not equal(runs["none"], runs["half"])
 

@@ -60,6 +60,8 @@ TAGS: Mapping[str, Mapping[str, str]] = {
         "continual fine-tuning": "tasks or instructions come one after the other",
         "preference optimisation": "learns which of two answers is better",
         "reinforcement learning": "learns from rewards for what it wrote itself",
+        "demonstrations": "learns from answers that it is shown",
+        "self-training": "learns from those of its own answers that are right",
     },
     "Training": {
         "learning rate": "sets the learning rate in time",

@@ -48,9 +48,10 @@ def read_recipe(path: Path, wanted: str = "learn") -> dict[str, Any]:
     """
     said = read_mapping(path)
     recipe = said.pop("recipe", wanted)
+    if recipe not in RECIPES:
+        raise RegraftError(f"no recipe {recipe!r}{nearest(str(recipe), RECIPES)}", where=path)
     if recipe != wanted:
-        other = "the command asks for" if recipe in RECIPES else "there is no such recipe;"
-        raise RegraftError(f"recipe {recipe!r}: {other} {wanted!r}{nearest(str(recipe), RECIPES)}", where=path)
+        raise RegraftError(f"this is a file for {recipe}, and the command asks for {wanted}", where=path)
     return said
 
 
