@@ -11,12 +11,13 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.data.scenario import unbroken
 from regraft.evidence.cards import card
-from regraft.evidence.compared import alike, stood
+from regraft.evidence.compared import alike, measured, stood
 from regraft.recipes.strategy import Strategy, live, method_named
 from regraft.worlds.small import METHODS, WORLDS, World, home, lived, small
 
 ONE_HEAD = {"classes", "online", "pretrained", "few_shot", "unbroken"}
 """The grounds of the shipped comparison where tasks bring classes of their own and nobody says of which an input is."""
+TRIED = {row.method for each in measured() for on, rows in each.rows.items() if on in ONE_HEAD for row in rows}
 UNTOLD = [world for world in WORLDS.values() if not world.scenario.told]
 
 
@@ -60,7 +61,7 @@ def test_exemplar_free_is_what_keeps_no_row(name: str) -> None:
     assert ("exemplar-free" in tags(name)) == (not keeps_rows(name))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name in TRIED])
 def test_class_incremental_is_what_was_measured_to_serve_one_head(name: str) -> None:
     better = [(r, plain) for on, _, r, plain in stood(name) if on in ONE_HEAD and plain not in alike([r, plain])]
     assert ("class-incremental" in tags(name)) == any(

@@ -16,7 +16,7 @@ SURVEYS: Mapping[str, str] = {
 TAGS: Mapping[str, Mapping[str, str]] = {
     "Scenarios": {
         "class-incremental": "tasks bring classes of their own, and nobody says of which task an input is; on a "
-        "strategy: it was measured to be more accurate there than plain training, and to forget at most half as much",
+        "strategy: where it was compared, it was more accurate than plain training and forgot at most half as much",
         "task-incremental": "the task of an input is known when it is asked",
         "domain-incremental": "the classes stay, the inputs change",
         "task-free": "needs no boundaries between tasks: learns a stream of which nobody says where a task ends",
