@@ -126,6 +126,22 @@ def test_a_training_on_the_memory_alone_and_one_that_finds_it() -> None:
     assert torch.equal(after["exemplars"]["columns"]["x"], before.memory["exemplars"]["columns"]["x"])
 
 
+def test_an_exemplar_keeps_what_was_said_of_it_when_it_joined() -> None:
+    rows, model, knobs = table(60), network(), {"size": 12, "keep": ("logits",)}
+    plan = Plan((NEW, Feed("memory", exemplars(**knobs), beside=1.0)), NLL)
+    training = Training(steps=2, batch=3, lr=0.01, optimizer="SGD")
+    first = fit(model, plan, {"new": of_classes(rows, 0, 1)}, training).memory
+    columns = first["exemplars"]["columns"]
+    assert torch.equal(columns["logits"], model.module(columns["x"]).detach())
+    then = fit(model, plan, {"new": of_classes(rows, 2, 3)}, training, memory=first).memory["exemplars"]["columns"]
+    old = torch.cat([columns["logits"][:3], columns["logits"][6:9]])
+    assert torch.equal(then["logits"], torch.cat([old, model.module(then["x"][6:]).detach()]))
+    bare = left(of_classes(rows, 0, 1), size=12)
+    assert all(torch.equal(bare["exemplars"]["columns"][name], columns[name]) for name in ("x", "y"))
+    with pytest.raises(RegraftError, match="keep no logits"):
+        left(of_classes(rows, 2, 3), bare, **knobs)
+
+
 # --- iCaRL -----------------------------------------------------------------------------------------------------------
 
 

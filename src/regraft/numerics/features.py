@@ -5,7 +5,7 @@ n_c    mu_c = 1/n_c sum_r phi_r    Sigma_c = 1/(n_c - 1) sum_r (phi_r - mu_c)(ph
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,17 +44,22 @@ def head_name(model: Model, part: str) -> str:
     return headed(model, part).head_name
 
 
-@torch.no_grad()
 def features_of(model: Model, rows: Rows, part: str) -> tuple[Tensor, Tensor]:
     """What the head reads of the rows, [rows, width], and their classes, [rows]; in evaluation mode, on the CPU."""
     headed(model, part)
-    phi, y = [], []
+    phi, y = outputs_of(model, rows, "features", "targets")
+    return phi, y
+
+
+@torch.no_grad()
+def outputs_of(model: Model, rows: Rows, *names: Literal["logits", "targets", "features"]) -> list[Tensor]:
+    """What a view of the rows has by these names, [rows, ...]; in evaluation mode, on the CPU."""
+    found = []
     with evaluating(model):
         for chunk in rows.chunks(CHUNK_ROWS):
             view = View(model, chunk.to(model.device), {})
-            phi.append(view.features.cpu())
-            y.append(view.targets.cpu())
-    return torch.cat(phi), torch.cat(y)
+            found.append([getattr(view, name).cpu() for name in names])
+    return [torch.cat(each) for each in zip(*found, strict=True)]
 
 
 class Moments(NamedTuple):

@@ -9,7 +9,7 @@ stands for all the rows that it was chosen from.
 
 `adds`: the rows of an update join `after` it, ranked by the features it learned; `before` it, so that they are drawn
 too (a training on the memory alone); or `never` (one that finds them there). What another memory takes, `apart`, this
-one does not have.
+one does not have. With `keep=("logits",)` an exemplar keeps what the model says of it when it joins.
 
 Paper:   "iCaRL: Incremental Classifier and Representation Learning" Rebuffi et al. 2017. https://arxiv.org/abs/1611.07725
 Paper:   "GDumb: A Simple Approach that Questions Our Progress in Continual Learning" Prabhu et al. 2020.
@@ -35,7 +35,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Sampler, Stateful
 from regraft.core.rows import Rows
 from regraft.numerics.classes import taken_by
-from regraft.numerics.features import features_of
+from regraft.numerics.features import features_of, outputs_of
 from regraft.numerics.mixture import values
 from regraft.numerics.walk import Walk
 
@@ -50,6 +50,7 @@ class exemplars:
     apart: Sampler | None = None
     source: str = "new"
     key: str = "exemplars"
+    keep: tuple[Literal["logits"], ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -69,6 +70,8 @@ class _Exemplars(Stateful):
     def __init__(self, part: exemplars, ctx: Context) -> None:
         self.part, self.ctx, self.dice = part, ctx, ctx.rng
         self.left: Mapping[str, Any] = ctx.memory.get(part.key, NOTHING)
+        if self.left["columns"] and (lacking := [name for name in part.keep if name not in self.left["columns"]]):
+            raise RegraftError(f"exemplars: those that earlier updates left keep no {lacking[0]}", do="Begin anew")
         self.apart = taken_by(ctx, part.apart, "exemplars")
         self.taken: Tensor | None = None  # the places of the new rows that joined at the beginning
         if part.adds == "before":
@@ -85,6 +88,8 @@ class _Exemplars(Stateful):
     def _chosen(self) -> tuple[dict[str, Any], Tensor]:
         """The exemplars once the new rows have joined, and the places of those that did."""
         held, new = Rows(self.left["columns"]), self.ctx.rows(self.part.source)
+        if self.part.keep:
+            new = new.having(logits=outputs_of(self.ctx.models["student"], new, "logits")[0])
         y = torch.cat([torch.as_tensor(values(rows, "y"), dtype=torch.long).cpu() for rows in (held, new)])
         free = torch.ones(len(y), dtype=torch.bool)
         free[held.count + self.apart] = False
