@@ -234,16 +234,15 @@ def test_conversations_that_cannot_be_asked(run: Run, row: dict[str, Any], said:
 
 KILLED = """
 import os, signal, sys
-from regraft.numerics import rollout
 import regraft.parts.samplers.rollouts as rollouts
-real, left = rollouts.write, [int(sys.argv.pop(1))]
+real, left = rollouts.write_after, [int(sys.argv.pop(1))]
 def write(*args, **kw):
     left[0] -= 1
+    written = real(*args, **kw)
     if not left[0]:
-        real(*args, **kw)
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(*args, **kw)
-rollouts.write = write
+    return written
+rollouts.write_after = write
 from regraft.cli import main
 main()
 """
