@@ -65,7 +65,7 @@ def theirs(it: Contestant, seed: int) -> Run:
     tasks, model = scenario("classes", seed), _network(seed).module
     strategy = their_strategy(it.name, dict(it.knobs), model, it.lr * LR, EPOCHS)
     torch.manual_seed(seed)
-    found, rows = [_accuracies(strategy.model, tasks)], 0
+    found, rows = [_accuracies(model, tasks)], 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal rows
