@@ -38,11 +38,12 @@ def overheard(layer: nn.Module | None, call: Callable[[], Tensor]) -> tuple[Tens
     if layer is None:
         return call(), None
     heard: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+    hooks, key = layer._forward_pre_hooks, id(heard)
+    hooks[key] = lambda _, inputs: heard.append(inputs[0])  # to register a hook takes 5% of a small network's step
     try:
         said = call()
     finally:
-        hook.remove()
+        del hooks[key]
     return said, heard[-1] if heard else None
 
 

@@ -18,6 +18,7 @@ Tags:    replay, task-free, online
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,14 +51,23 @@ class reservoir:
         return _Reservoir(self, left["columns"], left["seen"], ctx.rng)
 
 
+_LOTS = 1024
+"""Lots that are cast at once."""
+
+
 class _Reservoir(Stateful):
-    state = ("columns", "seen", "own", "dice")
+    state = ("columns", "seen", "own", "lots", "cast", "dice")
 
     def __init__(self, part: reservoir, columns: Mapping[str, Tensor], seen: int, dice: torch.Generator) -> None:
         self.part, self.wants, self.dice = part, part.keep, dice
-        self.columns, self.seen = {name: column[: part.size].clone() for name, column in columns.items()}, seen
+        self.columns, self.seen = self._copied(columns), seen
         self.own = [-1] * self.count  # which row of this update lies in each place
         self.place: dict[int, int] = {}  # and where each of them lies
+        self.lots: list[tuple[int, int]] = []  # rows of the stream to come that find a place by lot, and which
+        self.cast = seen  # up to which row lots are cast
+
+    def _copied(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: column[: self.part.size].clone() for name, column in columns.items()}
 
     @property
     def count(self) -> int:
@@ -70,40 +80,51 @@ class _Reservoir(Stateful):
         if outcome.feed != self.part.source:
             return
         rows = outcome.rows
+        found, free = self._found(rows.count), self.part.size - len(self.own)
+        if not found and not free:
+            return
         if foreign := [name for name, column in rows.items() if not isinstance(column, Tensor)]:
             raise RegraftError(f"reservoir: column {min(foreign)!r} is not a tensor, so it cannot be kept")
-        kept = self._kept(rows)
+        kept = self._kept(rows, found, free)
         if not kept:
             return
-        places, chosen = torch.tensor(list(kept)), torch.tensor(list(kept.values()))
+        places, chosen = torch.tensor([list(kept), list(kept.values())])
         columns = {name: rows[name] for name in rows if name != "row"}
         for name, column in (columns | {name: outcome.outputs[name] for name in self.part.keep}).items():
-            new = column.index_select(0, chosen.to(column.device)).cpu()
+            new = column.index_select(0, chosen if column.is_cpu else chosen.to(column.device)).cpu()
             held = self.columns.get(name, new[:0])
             if len(held) < len(self.own):
-                held = torch.cat([held, new.new_zeros(len(self.own) - len(held), *new.shape[1:])])
-            self.columns[name] = held.index_copy(0, places, new)
+                held = self.columns[name] = torch.cat([held, new.new_zeros(len(self.own) - len(held), *new.shape[1:])])
+            held.index_copy_(0, places, new)
 
-    def _kept(self, rows: Rows) -> dict[int, int]:
+    def _found(self, count: int) -> dict[int, int]:
+        """The places that the next `count` rows of the stream come to by lot, by the rows' numbers among them."""
+        first, self.seen = self.seen, self.seen + count
+        while self.cast < self.seen:
+            places = torch.rand(_LOTS, generator=self.dice, dtype=torch.float64).numpy()
+            places *= np.arange(self.cast + 1, self.cast + 1 + _LOTS)
+            lucky = np.flatnonzero(places < self.part.size)
+            self.lots += zip((self.cast + lucky).tolist(), places[lucky].astype(int).tolist(), strict=True)
+            self.cast += _LOTS
+        if not (due := bisect.bisect_left(self.lots, (self.seen,))):
+            return {}
+        found, self.lots = self.lots[:due], self.lots[due:]
+        return {row - first: place for row, place in found}
+
+    def _kept(self, rows: Rows, found: Mapping[int, int], free: int) -> dict[int, int]:
         """Which rows of the batch are kept: their numbers in it, by the places that they have from now on.
 
         A row that lies there already keeps its place, and gives the one that it came to to a row that does not.
         """
-        free, first = self.part.size - len(self.own), self.seen + 1
-        self.seen += rows.count
-        dice = torch.rand(rows.count, generator=self.dice, dtype=torch.float64).numpy()
-        drawn = dice * np.arange(first, first + rows.count)
-        found = np.flatnonzero(drawn < self.part.size).tolist()
-        if not found and not free:
-            return {}
         names = rows["row"].tolist() if "row" in rows else [-1 - i for i in range(rows.count)]  # none is another
         # Of a row that comes several times in one batch one counts: the last that found a place, or else the last.
-        counts = dict(zip(names, range(rows.count), strict=True)) | {names[i]: i for i in found}
-        came = {i: int(drawn[i]) for i in found if counts[names[i]] == i}
+        last = {names[i]: i for i in found}
+        came = {i: found[i] for i in last.values()}
         given = [place for i, place in came.items() if names[i] in self.place]
         came |= {i: self.place[names[i]] for i in came if names[i] in self.place}
         if free or given:
-            strange = sorted(i for name, i in counts.items() if name not in self.place)
+            last = dict(zip(names, range(rows.count), strict=True)) | last
+            strange = sorted(i for name, i in last.items() if name not in self.place)
             came |= {i: len(self.own) + n for n, i in enumerate(strange[:free])}
             came |= zip((i for i in strange[free:] if i not in came), given, strict=False)
             self.own += [-1] * len(strange[:free])
@@ -115,8 +136,12 @@ class _Reservoir(Stateful):
                 self.place[names[i]] = place
         return kept
 
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"columns": self._copied(self.columns)}
+
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         super().load_state_dict(saved)
+        self.columns = self._copied(self.columns)
         self.place = {row: place for place, row in enumerate(self.own) if row >= 0}
 
     def leave(self) -> Mapping[str, Any]:
