@@ -27,6 +27,7 @@ from regraft.evidence.cards import (
     standing,
     tree_at,
 )
+from regraft.evidence.claims import renew
 from regraft.evidence.tags import MEANING
 
 REPO = Path(__file__).parents[2]
@@ -326,6 +327,19 @@ def test_words_and_layout_leave_evidence_fresh_and_code_makes_it_stale(root: Pat
     assert card("ewc", root).standing == "stale"
     path.write_text(before)
     assert card("ewc", root).standing == "shown"
+
+
+def test_a_record_takes_on_the_files_that_say_what_was_measured(root: Path) -> None:
+    record(root, "ewc")
+    path, fisher = root / "evidence" / "records" / "ewc.json", root / "numerics" / "fisher.py"
+    fisher.write_text(fisher.read_text() + "\n'a text'\n")
+    assert renew(tree_at(root)) == ["ewc"]
+    assert renew(tree_at(root)) == []
+    assert json.loads(path.read_text())["code"]["files"] == code("ewc", tree_at(root)).files
+    kept = path.read_text()
+    fisher.write_text("new = 0\n")
+    assert renew(tree_at(root)) == []
+    assert path.read_text() == kept
 
 
 def test_a_file_that_went_makes_evidence_stale(root: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from regraft.core.errors import RegraftError
 from regraft.evidence.cards import OURS, Card, cards
+from regraft.evidence.claims import renew
 from regraft.evidence.compared import Cells, Stood, remark, stood
 from regraft.evidence.tags import SURVEYS, TAGS
 
@@ -267,6 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="the docs folder (default: docs)")
     chosen = parser.parse_args(arguments)
     try:
+        if not chosen.check:
+            renew()
         found = differing(chosen.docs) if chosen.check else write(chosen.docs)
     except RegraftError as error:
         print(error, file=sys.stderr)
