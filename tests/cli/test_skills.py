@@ -111,6 +111,43 @@ def test_a_checker_of_ones_own_is_kept_with_the_line(run: Run) -> None:
     run("compare", "line", "v1", "v2")
 
 
+def pairs() -> list[dict[str, Any]]:
+    return [{"prompt": r["prompt"], "chosen": r["answer"], "rejected": " blue"} for r in rows()]
+
+
+def test_pairs_of_answers_are_learned(run: Run) -> None:
+    write_rows(Path("pairs.jsonl"), [*pairs(), pairs()[0]])
+    _, err = run(*learn("--preferred", "pairs.jsonl", "--set", "repair=preferences"))
+    [found] = [one for one in err.splitlines() if one.startswith("preferred")]
+    assert found == "preferred  97 pairs of answers; left out: 24 of questions that are held out"
+    version = line().version("head")
+    assert {use.role for use in version.corpora} == {"asked", "preferred"}
+    more = ("--preferred", "pairs.jsonl", "--by", "red.py", "--set", "repair=reinforcement")
+    _, err = run("learn", "line", "--base", "v1", "--skills", "items.jsonl", *QUICK, *more)
+    assert "97 pairs were not learned from: reinforcement" in err
+    assert "preferred" not in {use.role for use in line().version("head").corpora}
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": "say 1 :", "chosen": " red"}, "field `rejected` is missing"),
+        ({"prompt": "say 1 :", "chosen": " red", "rejected": " red"}, "`chosen` and `rejected` are the same"),
+        ({"prompt": "say 1 :", "chosen": " red", "rejected": ["red"]}, "field `rejected` must be a string"),
+        ({"prompt": 3, "chosen": " red", "rejected": " blue"}, "field `prompt` must be a string"),
+        ({"chosen": [{"role": "assistant", "content": "red"}], "rejected": "x"}, "field `rejected` must be a list"),
+        (3, "not an object"),
+    ],
+)
+def test_a_bad_pair_is_one_line(run: Run, row: Any, says: str) -> None:
+    write_rows(Path("pairs.jsonl"), [pairs()[0], row])
+    _, err = run(*learn("--preferred", "pairs.jsonl", "--set", "repair=preferences"), code=2)
+    assert f"pairs.jsonl:2: {says}" in err
+    assert not line().runs()
+    _, err = run(*learn("--preferred", "pairs.jsonl", "--set", "repair=preferences", "--skip-bad"))
+    assert "skipped    1 pairs of pairs.jsonl" in err
+
+
 def test_only_the_plan(run: Run) -> None:
     _, err = run(*learn("--shown", "shown.jsonl", "--plan-only"))
     assert "repair     diagnosed(" in err

@@ -18,6 +18,8 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context
 from regraft.core.rows import Rows
 from regraft.engine.training import Training
+from regraft.numerics.answers import pair_blocks
+from regraft.numerics.padded import Padded
 from regraft.recipes.adoption import adopt
 from regraft.recipes.practise import OnLine
 from regraft.recipes.repairing import InMemory, Lesson, Repair, Workshop
@@ -48,7 +50,10 @@ def network() -> Any:
 
 def asked(each: int = 12, copies: int = 4) -> Lesson:
     found = lesson(0, ("add", "times"), each)
-    return replace(found, judge=digits(), asking=found.asking._replace(copies=copies))
+    prompts = Padded.of(found.items["prompt_ids"])
+    preferred, other = (Padded.of([[token]] * len(prompts.lengths)) for token in (3, 4))
+    pairs = pair_blocks(prompts, preferred, other).having(row=found.items["row"])
+    return replace(found, judge=digits(), asking=found.asking._replace(copies=copies), pairs=pairs)
 
 
 def training(steps: int = STEPS) -> Training:
@@ -90,6 +95,12 @@ def test_it_spends_what_it_was_given_and_runs_alike(name: str) -> None:
 def test_without_demonstrations_it_does_without_or_says_so(name: str) -> None:
     with only("there are no demonstrations"):
         repaired(name, replace(asked(), shown=None))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_pairs_it_does_without_or_says_so(name: str) -> None:
+    with only("there are no pairs of answers"):
+        repaired(name, replace(asked(), pairs=None))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -117,6 +117,9 @@ def learn(
     shown: Annotated[
         list[str] | None, typer.Option(help="With --skills: demonstrations (`prompt` and `completion`, or `messages`).")
     ] = None,
+    preferred: Annotated[
+        Path | None, typer.Option(help="With --skills: pairs of answers (JSONL): `prompt`, `chosen` and `rejected`.")
+    ] = None,
     by: By = "exact",
     marker: Marker = None,
     copies: Copies = 8,
@@ -131,12 +134,14 @@ def learn(
 
     if skills is None and shown:
         raise RegraftError("demonstrations are of skills", where="--shown", do="Name the questions with --skills")
+    if skills is None and preferred:
+        raise RegraftError("pairs of answers are of skills", where="--preferred", do="Name the questions with --skills")
     if skills is not None and data:
         raise RegraftError("new text and skills are two updates", where="--data", do="Give --data or --skills")
     asked = None
     if skills is not None:
         ending = tuple(answer_stop or ())
-        asked = updates.Skills(skills, by, marker, answer_tokens, copies, temperature, ending, chat, jobs)
+        asked = updates.Skills(skills, by, marker, answer_tokens, copies, temperature, ending, chat, jobs, preferred)
 
     with updates.processes(parallel) as processes:
         request = updates.Request(

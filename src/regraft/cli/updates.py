@@ -45,6 +45,7 @@ class Skills:
     stop: tuple[str, ...] = ()
     chat: bool = False
     jobs: int = 1
+    preferred: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
     from regraft.evidence.items import Items
     from regraft.recipes import texts
     from regraft.recipes.learn import learn
+    from regraft.recipes.preferences import Preferences
     from regraft.recipes.sources import load_items, store_items
     from regraft.recipes.update import load_context, load_tokenizer
 
@@ -217,6 +219,11 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
     ]
     tokenizer = load_tokenizer(line, base, trust_remote_code=request.trust_remote_code)
     carried = load_items(line, base)
+    pairs = None
+    if request.skills is not None and request.skills.preferred is not None:
+        pairs = Preferences.read(request.skills.preferred, tokenizer, skip_bad=request.skip_bad)
+        for why, count in pairs.skipped.items():
+            err.print(f"skipped    {count} pairs of {request.skills.preferred}: {why}")
     practice = None if request.skills is None else _practice(request.skills, [*carried, *items], tokenizer, request)
     for suite in items:
         for why, count in suite.skipped.items():
@@ -245,6 +252,9 @@ def _order(line: Line, request: Request) -> tuple[str, dict[str, Any]]:
             "how": held.how.to_json(),
             "jobs": request.skills.jobs,
         }
+        if pairs is not None:
+            sides = asdict(line.put_tensor(pairs.sides))
+            order["skills"]["preferred"] = {"corpus": texts.store(line, pairs.corpus), "sides": sides}
         order["message"] = request.message or f"practised {request.skills.items.stem}"
     order["suites"] = [_stored(store_items(line, suite)) for suite in items]
     return f"{OWN[0]}{hashlib.sha256(canonical(order)).hexdigest()[:12]}", order
@@ -379,7 +389,7 @@ def _learn(
     from regraft.recipes.answered import Answering
     from regraft.recipes.learn import learn
     from regraft.recipes.practise import Questions, practise
-    from regraft.recipes.sources import Sources, items_of, load_items
+    from regraft.recipes.sources import Sources, items_of, load_items, tensor_of
     from regraft.recipes.texts import Text
     from regraft.recipes.update import Update, chosen_device
 
@@ -418,7 +428,9 @@ def _learn(
                 return learn(**order["knobs"])(update, sources, plan_only=plan_only)
             asked = order["skills"]
             how = Answering.of_json(asked["how"])
-            questions = Questions(items_of(line, asked["items"]), how, asked["corpus"], asked["jobs"])
+            pairs = asked.get("preferred")
+            preferred = pairs and (pairs["corpus"], tensor_of(line, pairs["sides"]))
+            questions = Questions(items_of(line, asked["items"]), how, asked["corpus"], asked["jobs"], preferred)
             version = practise(**order["knobs"])(update, sources, questions, plan_only=plan_only)
             throw_away = throw_away or version is None
             return version

@@ -60,9 +60,14 @@ def widened(rows: Rows, places: int) -> Rows:
 
 def pair_blocks(prompts: Padded, preferred: Padded, other: Padded) -> Rows:
     """A block for each pair: the preferred answer, then the other, each after the prompt, and `side` says which."""
-    both = [answer_blocks(prompts, answers) for answers in (preferred, other)]
+    return beside(answer_blocks(prompts, preferred), answer_blocks(prompts, other))
+
+
+def beside(preferred: Rows, other: Rows) -> Rows:
+    """The blocks of two tables, row by row beside one another; `side` is 1 in the first's answers, else -1."""
+    both = preferred, other
     side = torch.cat([sign * rows["counts"] for sign, rows in zip((1.0, -1.0), both, strict=True)], 1)
-    return Rows({**{name: torch.cat([rows[name] for rows in both], 1) for name in both[0]}, "side": side})
+    return Rows({**{name: torch.cat([rows[name] for rows in both], 1) for name in preferred}, "side": side})
 
 
 def judged_blocks(prompts: Padded, answers: Padded, good: Tensor) -> Rows:

@@ -17,7 +17,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -39,8 +39,9 @@ from regraft.numerics.padded import Padded
 from regraft.recipes import texts
 from regraft.recipes.answered import Answering
 from regraft.recipes.learn import one_part, parts
+from regraft.recipes.preferences import paired
 from regraft.recipes.questions import asked
-from regraft.recipes.repairing import KEPT, SHOWN, Lesson, Workshop, replayed
+from regraft.recipes.repairing import KEPT, PAIRS, SHOWN, Lesson, Workshop, replayed
 from regraft.recipes.resolve import described
 from regraft.recipes.sources import Sources, check_context
 from regraft.recipes.update import Update
@@ -50,16 +51,22 @@ HELD_OUT, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.2, 20, 400
 SMALL, SMALL_LR, LARGE, LARGE_LR = 1e5, 1e-3, 7e9, 1e-6
 REPLAY = 0.25
 NEW = "new"
+Secret: TypeAlias = set[tuple[int, ...]]
+"""How the questions that are held out begin, in tokens."""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked: questions to learn from, how they are answered, and the text that names them in the line."""
+    """What is asked: questions to learn from, how they are answered, and the text that names them in the line.
+
+    `preferred`: pairs of answers, as a text of the line, and the places of both sides in it, [pairs, 2].
+    """
 
     items: Items
     how: Answering
     corpus: str
     jobs: int = 1
+    preferred: tuple[str, Tensor] | None = None
 
 
 def split(items: Items, known: Sequence[Items] = ()) -> tuple[Items, Items]:
@@ -125,17 +132,21 @@ class practise(BaseModel):
         suites = sources.suites(context)
         before = u.measure("before", suites)
         kept, share, lines = self._kept(sources, context)
-        shown = None
+        held = [item for suite in suites.values() if isinstance(suite, Items) for item in suite.items]
+        secret = _asked_ids(u.model, held, how)
+        shown = pairs = None
         if sources.learned is not None:
-            held = [item for suite in suites.values() if isinstance(suite, Items) for item in suite.items]
-            shown, line = self._shown(u.model, sources.learned.train, rows, held, how)
+            shown, line = self._shown(u.model, sources.learned.train, rows, secret)
+            lines.append(line)
+        if questions.preferred is not None:
+            pairs, line = self._pairs(u, *questions.preferred, rows, secret)
             lines.append(line)
         lr, why = self._rate(u.model)
         lines.append(f"rate       {lr:g}: {why}")
         lines.append(f"steps      {self.steps} of {self.batch} rows, {asking.copies} answers to a question")
         lines.append(f"repair     {self.repair}")
         notice("\n".join(lines))
-        lesson = Lesson(rows, how.judge(questions.jobs), asking, shown, kept=None if kept is None else kept.rows)
+        lesson = Lesson(rows, how.judge(questions.jobs), asking, shown, pairs, None if kept is None else kept.rows)
         training = Training(
             steps=self.steps,
             batch=self.batch,
@@ -157,12 +168,16 @@ class practise(BaseModel):
         if not doer.curve:
             notice("nothing was learned, so there is no new version")
             return None
+        if pairs is not None and PAIRS not in doer.read:
+            notice(f"preferred  {pairs.count} pairs were not learned from: {self.repair} reads none")
         u.settle()
         after = u.measure("after", suites)
         used = [CorpusUse(text.digest, "kept") for text in sources.kept]
         used.append(CorpusUse(questions.corpus, "asked"))
         if kept is not None and KEPT in doer.seen:
             used += texts.uses(u.line, "replay", kept, doer.seen[KEPT])
+        if questions.preferred is not None and PAIRS in doer.read:
+            used.append(CorpusUse(questions.preferred[0], "preferred"))
         if sources.learned is not None and SHOWN in doer.seen:
             used.append(_used(u, sources.learned.train, doer.seen[SHOWN]))
         return u.commit(
@@ -184,20 +199,22 @@ class practise(BaseModel):
         line = f"replay     {share:.0%} of every batch is old text: {why}"
         return (pack(old, context, seed=self.seed, by_source=False) if share else None), share, [line]
 
-    def _shown(
-        self, model: CausalLM, corpus: Corpus, items: Rows, held: Sequence[Item], how: Answering
-    ) -> tuple[Rows, str]:
+    def _shown(self, model: CausalLM, corpus: Corpus, items: Rows, secret: Secret) -> tuple[Rows, str]:
         """Demonstrations as blocks, without those of questions that are held out, and what became of them."""
         rows = demonstrations(corpus, items)
-        secret = _asked_ids(model, held, how)
-        fits = torch.tensor([model.context is None or n <= model.context for n in corpus.lengths.tolist()])
-        open_ = torch.tensor([secret.isdisjoint(_begins(rows, r)) for r in range(rows.count)])
-        left = [f"{int((~open_).sum())} of questions that are held out"] if not bool(open_.all()) else []
-        left += [f"{int((~fits).sum())} longer than the context"] if not bool(fits.all()) else []
+        open_, fits = _usable(model, corpus, rows, secret)
         rows = rows.where(open_ & fits)
         found = int((rows["item"] >= 0).sum())
         line = f"shown      {rows.count} demonstrations, {found} of them of these questions"
-        return rows, line + (f"; left out: {', '.join(left)}" if left else "")
+        return rows, line + _left_out(open_, fits)
+
+    def _pairs(self, u: Update, digest: str, sides: Tensor, items: Rows, secret: Secret) -> tuple[Rows, str]:
+        """Pairs of answers as blocks, without those to questions that are held out, and what became of them."""
+        corpus = Corpus.open(u.line.corpus(digest), u.line.file, verify=False)
+        rows = demonstrations(corpus, items)
+        open_, fits = (mask[sides].all(1) for mask in _usable(u.model, corpus, rows, secret))
+        pairs = paired(rows, sides[open_ & fits])
+        return pairs, f"preferred  {pairs.count} pairs of answers" + _left_out(open_, fits)
 
     def _rate(self, model: CausalLM) -> tuple[float, str]:
         if self.lr is not None:
@@ -208,11 +225,24 @@ class practise(BaseModel):
         return float(f"{lr:.2g}"), f"by the model's size, {size:,} weights (1e-3 at 0.1M, 1e-6 at 7B)"
 
 
+def _usable(model: CausalLM, corpus: Corpus, rows: Rows, secret: Secret) -> tuple[Tensor, Tensor]:
+    """Of each document, whether it answers no question that is held out, and whether it fits in the context."""
+    fits = torch.tensor([model.context is None or n <= model.context for n in corpus.lengths.tolist()])
+    return torch.tensor([secret.isdisjoint(_begins(rows, r)) for r in range(rows.count)]), fits
+
+
+def _left_out(open_: Tensor, fits: Tensor) -> str:
+    left = [f"{int((~open_).sum())} of questions that are held out"] if not bool(open_.all()) else []
+    left += [f"{int((~fits).sum())} longer than the context"] if not bool(fits.all()) else []
+    return f"; left out: {', '.join(left)}" if left else ""
+
+
 class OnLine:
-    """A repair's calls as calls of an update, which are kept and resumed."""
+    """A repair's calls as calls of an update, which are kept and resumed; `read`: the feeds that it learned from."""
 
     def __init__(self, u: Update, lines: list[str]) -> None:
         self.u, self.lines = u, lines
+        self.read: set[str] = set()
         self.curve: list[dict[str, float]] = []
         self.seen: dict[str, Tensor] = {}
         self.tokens = 0
@@ -222,6 +252,7 @@ class OnLine:
         self, model: CausalLM, plan: Plan, data: Mapping[str, Rows], training: Training, others: Mapping[str, Model]
     ) -> Fitted:
         self.u.listener.plan(training.steps, None)
+        self.read |= {feed.name for feed in plan.feeds}
         other = None if model is self.u.model else model
         found = self.u.fit(plan, data, training, others=others, model=other)
         self.curve += [{**r, "step": r["step"] + self.steps, "tokens": r["tokens"] + self.tokens} for r in found.curve]
@@ -275,7 +306,7 @@ def _begins(rows: Rows, row: int) -> list[tuple[int, ...]]:
     return [tuple(ids[: at + 1]) for at in first.nonzero()[:, 0].tolist()]
 
 
-def _asked_ids(model: CausalLM, items: Sequence[Item], how: Answering) -> set[tuple[int, ...]]:
+def _asked_ids(model: CausalLM, items: Sequence[Item], how: Answering) -> Secret:
     """How each of these questions begins, in tokens."""
     if not items:
         return set()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from regraft.core.errors import RegraftError
 from regraft.data.corpus import Corpus, canonical
@@ -174,13 +175,16 @@ def load_items(line: Line, version: Version) -> list[Items]:
 
 def items_of(line: Line, refs: Mapping[str, Any]) -> Items:
     """The suite that `store_items` stored."""
-    ref = refs["items"]
-    stored = line.tensor(ref if isinstance(ref, TensorRef) else TensorRef(**{**ref, "shape": tuple(ref["shape"])}))
-    raw = json.loads(stored.numpy().tobytes())
+    raw = json.loads(tensor_of(line, refs["items"]).numpy().tobytes())
     items = tuple(Item(i, p, tuple(c), a, tuple(t), *rest) for i, p, c, a, t, *rest in raw.pop("items"))
     if (how := raw.pop("answered", None)) is not None:
         return Answered(items=items, how=Answering.of_json(how), **raw)
     return Items(items=items, **raw)
+
+
+def tensor_of(line: Line, ref: TensorRef | Mapping[str, Any]) -> Tensor:
+    """The tensor that a reference names, also one that was kept as JSON."""
+    return line.tensor(ref if isinstance(ref, TensorRef) else TensorRef(**{**ref, "shape": tuple(ref["shape"])}))
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
