@@ -140,6 +140,7 @@ def test_parts_are_exact_over_time_and_may_move() -> None:
         return found
 
     assert shares(0.4) == [0, 1, 1, 1, 1, 2, 1, 1, 1]
+    assert shares(0.9) == [0, 2, 3, 3, 2, 3, 3, 2, 3], "what little is new comes again"
     assert shares(cooldown(early=0.0, late=0.0)) == [0] * 9
 
 

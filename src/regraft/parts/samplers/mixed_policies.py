@@ -5,12 +5,11 @@
 
 pi_k: the policy as it stands when the batch is made; m steps learn from it. With the column `centre`, policy_gradient
 clips the ratio pi / pi_k-i around pi_k / pi_k-i, so that every row may move as far from pi_k as a new one. Advantages
-are those of the group when it was written. Parts are exact over time; the first batch is new. With p = 0 and m = 1 the
-rows are those of `written`, as they are.
+are those of the group when it was written. Parts are exact over time; the first batch is new; where earlier policies
+wrote less than is asked for, it comes again. With p = 0 and m = 1 the rows are those of `written`, as they are.
 
 Paper:   "Squeeze the Soaked Sponge: Efficient Off-policy Reinforcement Finetuning for Large Language Model"
          Liang et al. 2025. https://arxiv.org/abs/2507.06892
-Claim:   see the repair `remix`.
 Needs:   a sampler of whole groups that the model writes, such as `rollouts`; `temperature`: that of the loss.
 Differs: the part p is of each batch, not a coin for each row.
 Tags:    reinforcement learning, replay, language model
@@ -85,7 +84,8 @@ class _MixedPolicies(Stateful):
                 new = new.having(old_log_probs=self._log_probs(new))
             if self.p != 0:
                 new = new.having(centre=torch.zeros_like(new["old_log_probs"]))
-        rows = join_blocks([new, self._chosen(old)]) if old else new
+        first = int(new["group"].max()) + 1 if new.count else 0
+        rows = join_blocks([new, self._chosen(old, each, first)]) if old else new
         if self.p != 0 and new.count:
             self.past = [*self.past, dict(new)][-self.part.N :]
         return rows
@@ -94,24 +94,20 @@ class _MixedPolicies(Stateful):
         """How many groups of earlier policies a batch of so many rows has, and how many rows each."""
         if not self.past:
             return 0, 0
-        sizes = [(len(table["group"]), len(table["group"].unique())) for table in self.past]
-        each = sizes[0][0] // sizes[0][1]
+        numbers = self.past[-1]["group"]
+        each = len(numbers) // len(numbers.unique())
         self.owed += worth(self.p, self.progress()) * (count // each)
-        old = min(int(self.owed + 1e-9), sum(groups for _, groups in sizes), count // each)
+        old = min(int(self.owed + 1e-9), count // each)
         self.owed -= old
         return old, each
 
-    def _chosen(self, groups: int) -> Rows:
-        """So many groups of earlier policies, with their `centre`; their numbers follow those of new ones."""
-        pool = join_blocks([Rows(table) for table in self.past])
-        number, first = [], 0
-        for table in self.past:
-            own = table["group"].unique(return_inverse=True)[1] + first
-            first = int(own.max()) + 1
-            number.append(own)
-        group = torch.cat(number)
-        chosen = torch.randperm(first, generator=self.dice)[:groups]
-        rows = pool.having(group=group + int(pool["group"].max()) + 1).where(torch.isin(group, chosen))
+    def _chosen(self, groups: int, each: int, first: int) -> Rows:
+        """So many groups of earlier policies, numbered from `first`, with their `centre`."""
+        pool = join_blocks([Rows(table).take(table["group"].argsort(stable=True)) for table in self.past])
+        there = pool.count // each
+        turns = [torch.randperm(there, generator=self.dice) for _ in range(-(-groups // there))]
+        places = torch.cat(turns)[:groups, None] * each + torch.arange(each)
+        rows = pool.take(places.flatten()).having(group=first + torch.arange(groups).repeat_interleave(each))
         return rows.having(centre=self._log_probs(rows) - rows["old_log_probs"])
 
     def _log_probs(self, rows: Rows) -> Tensor:
