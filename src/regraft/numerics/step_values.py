@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,21 @@ from regraft.numerics.padded import Padded
 from regraft.numerics.rollout import write_after
 from regraft.numerics.steps import Steps
 from regraft.numerics.trying import Asking
+
+
+class Tails(NamedTuple):
+    """Answers gone on with from every place before a step, `row` by row and `step` by step, K times from each.
+
+    Attributes:
+        row, step: which answer, and before which of its steps, int64 [places].
+        rewards: [places, K].
+        answers: the whole answers, K rows for each place.
+    """
+
+    row: Tensor
+    step: Tensor
+    rewards: Tensor
+    answers: Padded
 
 
 def prefixes(rows: Rows, steps: Steps) -> list[list[list[int]]]:
@@ -37,29 +52,36 @@ def gone_on(
     return judge(items.having(written=said), ctx), Padded.of(answers)
 
 
-def step_values(
-    model: Any,
-    rows: Rows,
-    steps: Steps,
-    judge: Transform,
-    asking: Asking,
-    ctx: Context,
-    dice: torch.Generator,
-) -> Tensor:
-    """Q of every answer before its first step, after it, ... and at its end, float32 [rows, 1 + most steps]; NaN after
-    that.
-
-        Q(x, y_1..k) = the mean reward of `asking.copies` answers that go on from step k;   at the end: its own reward
+def tails(
+    model: Any, rows: Rows, steps: Steps, judge: Transform, asking: Asking, ctx: Context, dice: torch.Generator
+) -> Tails:
+    """Goes on with answers `asking.copies` times from the place before each of their steps.
 
     Args:
-        rows: answers as blocks, judged: `prompt_ids`, `reward` and what the judge reads.
+        rows: answers as blocks: `prompt_ids`, and what the judge reads.
     """
     own, K = prefixes(rows, steps), asking.copies
     at = [(row, k) for row, each in enumerate(own) for k in range(len(each) - 1)]
-    row = torch.tensor([row for row, _ in at], dtype=torch.long)
+    row, step = torch.tensor(at, dtype=torch.long).view(-1, 2).unbind(1)
     items = rows.take(row).having(prefix_ids=[own[row][k] for row, k in at]).repeat(K)
-    judged, _ = gone_on(model, items, judge, asking, ctx, dice)
+    judged, answers = gone_on(model, items, judge, asking, ctx, dice)
+    return Tails(row, step, judged["reward"].float().view(-1, K), answers)
+
+
+def valued(rows: Rows, steps: Steps, found: Tails) -> Tensor:
+    """Q of every answer before its first step, after it, ... and at its end, float32 [rows, 1 + most steps]; NaN after
+    that.
+
+        Q(x, y_1..k) = the mean reward of the tails after step k;   at the end: the answer's own reward
+    """
     Q = torch.full((rows.count, 1 + steps.most), torch.nan)
-    Q[row, torch.tensor([k for _, k in at], dtype=torch.long)] = judged["reward"].float().view(-1, K).mean(1)
+    Q[found.row, found.step] = found.rewards.mean(1)
     Q[torch.arange(rows.count), steps.counts] = rows["reward"].float()
     return Q
+
+
+def step_values(
+    model: Any, rows: Rows, steps: Steps, judge: Transform, asking: Asking, ctx: Context, dice: torch.Generator
+) -> Tensor:
+    """`valued` of `tails`: of answers that are judged, as blocks with a `reward`."""
+    return valued(rows, steps, tails(model, rows, steps, judge, asking, ctx, dice))
