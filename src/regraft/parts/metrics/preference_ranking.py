@@ -13,6 +13,8 @@ which training seldom reaches, though the margin is right. Table `flips`: pairs 
 
 Paper:   "Preference Learning Algorithms Do Not Learn Preference Rankings" Chen et al. 2024.
          https://arxiv.org/abs/2405.19534
+Claim:   DPO gets nearly all margins right while the ranking gains less than half as much; the larger c, the fewer pairs
+         are flipped.
 Needs:   rows `pairs` as `direct_preference` reads them; a column `agreed`, a: the part of people who prefer y_w, for
          what is idealised; a model in the role `reference`.
 Tags:    diagnostic, preference optimisation, language model
