@@ -2,11 +2,13 @@
 
     goes hall, takes cup, drops cup, boxes cup         what an agent can do; a box stands in one of the rooms
 
-    tracking     tom hall ann attic cup garden book attic key hall : ann takes book ann goes hall : book     hall
-    counting     tom takes cup tom goes hall ann goes attic tom takes key ? tom                              two
-    plan         tom hall box attic cup garden book hall key hall ! cup box :
+    tracking     tom hall ann attic cup garden book attic key hall then ann takes book ann goes hall where book
+                 hall
+    counting     tom takes cup tom goes hall ann goes attic tom takes key many tom
+                 two
+    plan         tom hall box attic cup garden book hall key hall goal cup box plan
                  goes garden takes cup goes attic boxes cup
-    activity     tom hall box attic cup garden book hall key hall : goes garden takes cup goes attic boxes cup !
+    activity     tom hall box attic cup garden book hall key hall then goes garden takes cup goes attic boxes cup goal
                  cup box
 
 What is tracked and counted comes from random exploration, plans and activities from tree search. A plan is right if it
@@ -42,8 +44,9 @@ from regraft.worlds.taught import taught
 
 ROOMS, AGENTS, BOX, OBJECTS = ("hall", "attic", "garden", "kitchen"), ("tom", "ann"), "box", ("cup", "book", "key")
 NUMBERS, VERBS = ("zero", "one", "two", "three"), ("goes", "takes", "drops", "boxes")
-OTHERS = ("has", "red", "blue", "green", "white", "bread", "soup", "rice", "cake", "dog", "cat", "sun", "rain")
-WORDS, MARKS = (*ROOMS, *AGENTS, BOX, *OBJECTS, *NUMBERS, *VERBS, *OTHERS), (":", "?", "!")
+ASKS = ("then", "where", "many", "goal", "plan")
+OTHERS = ("red", "blue", "green", "white", "bread", "soup", "rice", "cake", "dog", "cat", "sun", "rain")
+WORDS, MARKS = (*ROOMS, *AGENTS, BOX, *OBJECTS, *NUMBERS, *VERBS, *ASKS, *OTHERS), (":", "?", "!")
 TRACKED, COUNTED, MOVED = 2, 4, 0.6
 SIMULATIONS, LONGEST, DISCOUNT = 300, 6, 0.9
 EACH, TESTED = 1000, 200
@@ -156,7 +159,7 @@ def tracking(dice: random.Random, moved: float = MOVED) -> Question:
         first, actions, last = explored(dice, TRACKED)
         if things := [thing for thing in OBJECTS if (room_of(last, thing) != first[thing]) == asks]:
             thing = dice.choice(things)
-            prompt = f"{_placed(first, (*AGENTS, *OBJECTS))} :{_told(actions)} : {thing}"
+            prompt = f"{_placed(first, (*AGENTS, *OBJECTS))} then{_told(actions)} where {thing}"
             return _literal(prompt, f" {room_of(last, thing)}")
 
 
@@ -166,7 +169,7 @@ def counting(dice: random.Random) -> Question:
     while True:
         _, actions, last = explored(dice, COUNTED)
         if sum(last[thing] == agent for thing in OBJECTS) == number:
-            return _literal(f"{_told(actions)} ? {agent}", f" {NUMBERS[number]}")
+            return _literal(f"{_told(actions)} many {agent}", f" {NUMBERS[number]}")
 
 
 def errand(dice: random.Random) -> tuple[Question, Question]:
@@ -179,8 +182,8 @@ def errand(dice: random.Random) -> tuple[Question, Question]:
             break
     scene, goal = _placed(first, (agent, BOX, *OBJECTS)), f" {thing} {wanted.place}"
     plan = "".join(f" {verb} {noun}" for _, verb, noun in found.actions)
-    asked = Question(f"{scene} !{goal} :", plan, lambda said: wanted.done_by(first, said))
-    return asked, _literal(f"{scene} :{plan} !", goal)
+    asked = Question(f"{scene} goal{goal} plan", plan, lambda said: wanted.done_by(first, said))
+    return asked, _literal(f"{scene} then{plan} goal", goal)
 
 
 @cache
