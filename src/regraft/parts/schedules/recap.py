@@ -15,7 +15,7 @@ Paper:   "Beyond Reasoning Gains: Mitigating General Capabilities Forgetting in 
 Claim:   beside replay that weighs all alike, old skills no more than half a point worse, the new one 2 points better.
 Needs:   losses of 0 or more; rewards of 1 at most.
 Differs: eps, so that an objective at 0 is one at rest. It is not in the paper that we know of.
-Tags:    reinforcement learning, replay, several objectives
+Tags:    reinforcement learning, replay
 """
 
 from __future__ import annotations
