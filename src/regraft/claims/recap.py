@@ -118,6 +118,5 @@ claim = Claim(
     ),
     budget="updates",
     null=("T infinite", "equal weights"),
-    seeds=(0, 1, 2, 3, 4),
     calibrated_on=(100,),
 )
