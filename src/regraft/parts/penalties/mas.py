@@ -2,14 +2,15 @@
 
     penalty = sum_i Omega_i (w_i - w*_i)²        Omega <- Omega + 1/R sum_r |d ||h_r||² / d w_i|
 
-w*: the weights after the last update, h_r: the outputs of row r for the classes learned so far; where rows say of which
-task they are, for those of its task.
+w*: the weights after the last update, h_r: the outputs of row r; where rows say of which task they are, those of its
+task. In one head for all classes the outputs of those to come count too: without them what the next classes change most
+is held least.
 
 Paper:   "Memory Aware Synapses: Learning what (not) to forget" Aljundi et al. 2018. https://arxiv.org/abs/1711.09601
 Claim:   when the inputs change and the classes do not, it forgets less than plain training, at equal updates.
 Needs:   the rows named by `source`, of which Omega is estimated at the end; any rows will do, with labels or without.
 Leaves:  `mas`: Omega and w*, by tensor. Without them, in a first update, it is absent.
-Differs: outputs of classes that were not learned yet are left out, as the authors' heads do not have them.
+Differs: the authors have a head for every task, and no outputs of classes to come.
 Tags:    weight regularisation, exemplar-free
 """
 
@@ -57,21 +58,19 @@ class _MAS:
 
     def leave(self) -> Mapping[str, Any]:
         rows, student = self.ctx.rows(self.part.source), self.ctx.models["student"]
-        learned = self._learned(rows)
+        own = self._own(rows)
         rows = at_most(rows, self.part.rows, self.ctx.rng)
 
         def sensitivity(view: View) -> Tensor:
-            h = view.logits if learned is None else view.logits[..., learned]
+            h = view.logits if own is None else view.logits[..., own]
             return h.flatten(1).square().sum(1)
 
         Omega = accumulated(self.Omega, 1.0, importance(student, rows, sensitivity, torch.abs))
         return {"mas": {"Omega": Omega, "w": anchor(student, Omega)}}
 
-    def _learned(self, rows: Rows) -> Tensor | None:
-        """The classes whose outputs matter; None: all."""
-        if "y" not in rows:
+    def _own(self, rows: Rows) -> Tensor | None:
+        """The classes of the rows' task, where they say of which they are; None: all outputs matter."""
+        if "task" not in rows or "y" not in rows:
             return None
-        here: Tensor = torch.as_tensor(values(rows, "y")).cpu().unique()
-        known: Tensor = self.ctx.memory.get("classes", here)
-        learned = here if "task" in rows else torch.cat([known, here]).unique()
-        return learned.to(self.ctx.models["student"].device)
+        here: Tensor = torch.as_tensor(values(rows, "y")).unique()
+        return here.to(self.ctx.models["student"].device)
