@@ -45,7 +45,7 @@ def arm(how: Repair, K: int = MANY) -> Arm:
             rows = in_blocks(answers)
             entropy = entropies_of(model, rows, chunk=1024).sum() / rows["counts"].sum()
             judged = accuracy_by_budget(
-                judge=learned.judge, budgets=BUDGETS, force=" so", tokens=chains.TOKENS, after=2
+                judge=chains.judge(), budgets=BUDGETS, force=" so", tokens=chains.TOKENS, after=2
             )
             found = judged(model, ctx).numbers
             curve = [found[f"accuracy@{b}"] for b in BUDGETS]
