@@ -125,7 +125,7 @@ def table(count: int = 40, seed: int = 0) -> Rows:
     number = torch.arange(count)
     columns = {"source": number % 3, "row": number, "task": number * 0, "quarter": number % 4}
     columns |= {"view": number % 2, "group": number // 2, "reward": (number % 2).double()}
-    columns |= {"advantage": x[:, 0], "side": 2.0 * (number % 2) - 1, "mismatched": number % 2}
+    columns |= {"advantage": x[:, 0], "side": 2.0 * (number % 2) - 1, "mismatched": number % 2, "member": number * 0}
     return Rows({"x": x, "y": y, **columns})
 
 
