@@ -15,6 +15,8 @@ the question.
 
 Paper:   "SophiaVL-R1: Reinforcing MLLMs Reasoning with Thinking Reward" Fan et al. 2025.
          https://arxiv.org/abs/2505.17018
+Claim:   a judge that is misled about some questions, trusted and faded, makes more answers right, and more of these for
+         right reasons, than outcomes alone; added as it is, it makes no more right.
 Needs:   columns `reward`, of outcomes, and `group`; a judge, a transform such as `step_judge`.
 Differs: answers of a low outcome are judged, too, and by default rewarded, as in the paper; the released code has
          their t at 0, also in mu_w. The authors' judge is a model of 3B weights that was taught on 156,000 scored
