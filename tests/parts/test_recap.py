@@ -18,6 +18,7 @@ from regraft.parts.losses.nll import nll
 from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.samplers.sometimes import sometimes
 from regraft.parts.schedules.recap import Objective, recap, weights
+from regraft.recipes.resolve import described, part
 
 TWO = (Objective("old", "old", "nll"), Objective("new", "new", "nll"))
 DATA = {"old": table(30, 1), "new": table(30, 2)}
@@ -126,6 +127,7 @@ def test_losses_and_rewards_are_heard_by_their_feed() -> None:
     alone = recap("form", three[2:], W=1)
     assert begin(alone)(now) == 1.0
     assert list(found.values())[-2].wants == (), "rewards are in the rows"
+    assert part("schedules", described(three_of := recap("form", three)), where="test") == three_of
 
 
 def test_bad_knobs_say_so() -> None:

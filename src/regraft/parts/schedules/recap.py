@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,8 +31,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Outcome, Progress, ScheduleRun, Stateful, Wanted
 
 
-@dataclass(frozen=True)
-class Objective:
+class Objective(NamedTuple):
     """`value`: the name of a loss, or a column of rewards."""
 
     name: str
