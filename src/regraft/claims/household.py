@@ -8,7 +8,7 @@ Paper:   "Language Models Meet World Models: Embodied Experiences Enhance Langua
 Claim:   EWC-LoRA answers 40 points more of each kind than the model it began with, and raises general perplexity by at
          most 3%, where full fine-tuning raises it by more than 10%.
 Differs: a household that is generated, in place of VirtualHome; a model of 0.2M weights that learned a generated text.
-Tags:    low rank, weight regularisation, pretrained, language model, continual fine-tuning, finding
+Tags:    low rank, weight regularisation, pretrained, language model, continual fine-tuning
 """
 
 from __future__ import annotations
