@@ -2,8 +2,8 @@
 
     python -m benchmarks.avalanche        writes docs/benchmarks-avalanche.md
 
-It needs avalanche-lib 0.6, which regraft itself never imports. Both train the same network on the same five tasks, with
-as many epochs, rows a batch and rows of memory; ours is also judged after every task.
+It needs avalanche-lib 0.6 (and quadprog, for its GEM), which regraft itself never imports. Both train the same network
+on the same five tasks, with as many epochs, rows a batch and rows of memory; ours is also judged after every task.
 """
 
 from __future__ import annotations

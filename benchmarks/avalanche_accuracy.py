@@ -2,7 +2,8 @@
 
     python -m benchmarks.avalanche_accuracy        writes docs/accuracy-avalanche.md
 
-It needs avalanche-lib 0.6, which regraft itself never imports. Both learn the same streams from the same first weights.
+It needs avalanche-lib 0.6 (and quadprog, for its GEM), which regraft itself never imports. Both learn the same streams
+from the same first weights.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from regraft.parts.transforms.group_advantage import group_advantage
 from regraft.parts.transforms.thinking_reward import thinking_reward
 from regraft.worlds import chains, thinking
 
-STEPS, EACH, LEARNED = 60, 200, (4, 5, 6)
+STEPS, LR, EACH, LEARNED = 30, 3e-4, 200, (4, 5, 6)
+"""At a rate of 1e-3 reinforcement alone collapses on some seeds."""
 T = STEPS / 3.2
 """In the end 4% of alpha is left."""
 
@@ -24,7 +25,7 @@ def arm(judged: thinking_reward | None = None) -> Arm:
     """The scores, and how often the judge is distrusted in questions that it is misled about, and trusted in others."""
 
     def run(meter: Meter, seed: int) -> dict[str, float]:
-        w, below = chains.workshop(seed, LEARNED, EACH, STEPS, meter), {True: list[bool](), False: list[bool]()}
+        w, below = chains.workshop(seed, LEARNED, EACH, STEPS, meter, lr=LR), {True: list[bool](), False: list[bool]()}
 
         @transform
         def heard(rows: Rows, ctx: Context) -> Rows:
