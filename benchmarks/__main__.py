@@ -18,7 +18,7 @@ HEAD = """# Benchmarks
 Written by `make bench`. Each line is a ratio of two contestants that took turns in one run: the median of the rounds,
 and the middle half of them. Below 1 we are faster. torch {torch}, Python {python}, {threads} threads.
 Methods for streams of tasks are compared with Avalanche's on pages of their own: [time](benchmarks-avalanche.md) and
-[accuracy](accuracy-avalanche.md).
+[accuracy](accuracy-avalanche.md). Steps on answers are compared with [TRL's](benchmarks-trl.md).
 
 | what | against | ours / theirs | middle half | wanted |
 |---|---|---|---|---|
