@@ -40,9 +40,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks-trl.md"
 HEAD = """# Against TRL
 
 Written by `python -m benchmarks.trl`. Seconds of {steps} steps by ours over those of TRL's trainer ({trl}): a Llama
-of 4 layers of width 96, prompts of {prompt} tokens and answers of {answer}, AdamW, groups of {copies} in GRPO.
-What both spend on the passes that are learned from is the same, and its share grows with the rows of a step. The two took turns
-in one run: the median of the rounds, and the middle half of them. Below 1 we are faster. torch {torch},
+of 4 layers of width 96, prompts of {prompt} tokens and answers of {answer}, AdamW, groups of {copies} in GRPO. What
+both spend on the passes that are learned from is the same, and its share grows with the rows of a step. The two took
+turns in one run: the median of the rounds, and the middle half of them. Below 1 we are faster. torch {torch},
 transformers {transformers}, Python {python}, 1 thread.
 
 | what | against | ours / theirs | middle half | wanted |
