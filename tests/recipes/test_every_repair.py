@@ -149,3 +149,17 @@ def test_on_a_line_a_stopped_run_ends_in_the_same_bits(name: str, at: int, line:
     with suppress(_Stopped):
         on_line("cut", at)
     assert same(whole, on_line("cut", -1))
+
+
+def test_what_the_checker_cannot_judge_is_said() -> None:
+    @transform
+    def broken(rows: Rows, ctx: Context) -> Rows:
+        fault = ["it hangs" if row % 2 else "" for row in range(rows.count)]
+        return rows.having(reward=torch.zeros(rows.count), fault=fault)
+
+    doer = InMemory()
+    w = Workshop(network(), replace(asked(), judge=broken()), training(2), doer)
+    w.tried()
+    assert doer.notes == ["checker    48 answers: it hangs"]
+    w.fit(w.reinforced())
+    assert doer.notes[1:] == [f"checker    {BATCH} answers: it hangs"]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from regraft.core.parts import Stateful
+from regraft.core.rows import Rows
+
+MOST_FAULTS = 20
+"""Faults that are told apart."""
+
+
+def faults(rows: Rows) -> Counter[str]:
+    """How many rows a checker could not judge, by what its column `fault` says."""
+    return Counter(filter(None, rows["fault"])) if "fault" in rows else Counter()
 
 
 class Tally(Stateful):

@@ -7,8 +7,8 @@ notes. The same function runs in memory (a claim, a study) and on a line, where 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Concatenate, ParamSpec, Protocol, cast
 
 import torch
@@ -25,6 +25,7 @@ from regraft.models.causal import CausalLM
 from regraft.numerics.answers import answer_blocks
 from regraft.numerics.padded import Padded
 from regraft.numerics.rollout import Written
+from regraft.numerics.tally import MOST_FAULTS, faults
 from regraft.numerics.trying import Asking, Tried, tried
 from regraft.parts.losses.nll import nll
 from regraft.parts.losses.policy_gradient import policy_gradient
@@ -165,7 +166,15 @@ class Workshop:
         training = replace(self.training, steps=steps, lr=self.training.lr * lr, seed=seed)
         self.left -= steps
         self.fits += 1
-        return self.doer.fit(model or self.model, plan, own, training, others or {})
+        found = self.doer.fit(model or self.model, plan, own, training, others or {})
+        for written in (each for feed in plan.feeds for each in _written(feed.sampler)):
+            self._warn(found.memory[written.name]["faults"])
+        return found
+
+    def _warn(self, unjudged: Mapping[str, int]) -> None:
+        """Says how many answers the checker could not judge, and why."""
+        for why, count in unjudged.items():
+            self.note(f"checker    {count} answers: {why}")
 
     def tried(self, items: Rows | None = None, *, copies: int | None = None, model: CausalLM | None = None) -> Tried:
         """Answers of the model as it stands, judged: to all questions, or to some."""
@@ -179,7 +188,9 @@ class Workshop:
             {"tried": items.count, "copies": asking.copies, "number": self.tries},
             lambda: _packed(tried(who, items, self.lesson.judge, asking, ctx)),
         )
-        return _unpacked(made, items, asking.copies)
+        answers = _unpacked(made, items, asking.copies)
+        self._warn(dict(faults(answers.rows).most_common(MOST_FAULTS)))
+        return answers
 
     def sample(self, each: int = 64) -> Rows:
         """Questions to draw a map of: of each skill at most so many, every second, third, ... of those there are."""
@@ -243,6 +254,15 @@ class Workshop:
     def imitated(self, sampler: Sampler | None = None, **place: Any) -> Plan:
         """Likelihood of the demonstrations: the feed `shown`; `place`: its share, or solo."""
         return Plan((Feed(SHOWN, sampler or shuffled(SHOWN), **place),), (Weighted(nll(), on=(SHOWN,)),))
+
+
+def _written(sampler: Any) -> Iterator[rollouts]:
+    """Where a sampler has the model write, itself or by another."""
+    if isinstance(sampler, rollouts):
+        yield sampler
+    elif is_dataclass(sampler):
+        for knob in fields(sampler):
+            yield from _written(getattr(sampler, knob.name))
 
 
 def _within(plan: Plan, beside: Plan) -> Plan:

@@ -19,7 +19,6 @@ Tags:  diagnostic, reinforcement learning, language model
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -31,6 +30,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context, Measurement, Model, Transform
 from regraft.core.rows import Rows
 from regraft.numerics.sampling import Sampling
+from regraft.numerics.tally import MOST_FAULTS, faults
 from regraft.numerics.trying import Asking, Tried, tried
 
 Z = 1.959963984540054
@@ -94,8 +94,7 @@ def read_map(items: Rows, answers: Tried, *, known: float = 0.9, reachable: floa
     }
     skills = [_skill(name, at, each, known, reachable) for name, at in _places(items).items()]
     skills.sort(key=lambda skill: (skill["rate"], skill["reach"], skill["skill"]))
-    faults = Counter(why for why in rows["fault"] if why) if "fault" in rows else Counter[str]()
-    tables = {"skills": skills, "items": right.tolist(), "faults": dict(faults.most_common(20))}
+    tables = {"skills": skills, "items": right.tolist(), "faults": dict(faults(rows).most_common(MOST_FAULTS))}
     numbers = {f"{skill['skill']}/{what}": skill[what] for skill in skills for what in ("rate", "reach")}
     return Measurement({"rate": float(each["rate"].mean()), **numbers}, tables)
 

@@ -22,7 +22,8 @@ Paper: "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Langu
 Paper: "DAPO: An Open-Source LLM Reinforcement Learning System at Scale" Yu et al. 2025.
        https://arxiv.org/abs/2503.14476
 Needs:  a causal language model with a tokenizer; prompts with a column `prompt_ids`, the tokens of each, and `row`.
-Leaves: how often each item was written for, its rewards, tokens and surprise, in sums by its `row`.
+Leaves: how often each item was written for, its rewards, tokens and surprise, in sums by its `row`; `faults`: how many
+        answers could not be judged, by what the checker's column `fault` says.
 Tags:   reinforcement learning, language model
 """
 
@@ -42,7 +43,7 @@ from regraft.numerics.answers import answer_blocks, join_blocks
 from regraft.numerics.padded import Padded
 from regraft.numerics.rollout import write_after
 from regraft.numerics.sampling import Sampling
-from regraft.numerics.tally import Tally
+from regraft.numerics.tally import MOST_FAULTS, Tally, faults
 from regraft.numerics.token_loss import log_probs_of
 from regraft.numerics.trying import spoken
 
@@ -80,7 +81,7 @@ class rollouts:
 
 
 class _Rollouts(Stateful):
-    state = ("tally", "pool", "waiting", "dice")
+    state = ("tally", "faults", "pool", "waiting", "dice")
 
     def __init__(self, part: rollouts, prompts: SamplerRun, ctx: Context) -> None:
         self.part, self.prompts, self.ctx, self.dice = part, prompts, ctx, ctx.rng
@@ -89,6 +90,7 @@ class _Rollouts(Stateful):
         self.start = None if part.start is None else ctx.at_work(part.start)
         self.then = [ctx.at_work(transform) for transform in part.then]
         self.tally = Tally(0)
+        self.faults: dict[str, int] = {}
         self.pool: dict[str, Any] = {}
         self.waiting = torch.empty(0, dtype=torch.long)
 
@@ -143,6 +145,9 @@ class _Rollouts(Stateful):
         count = rows.count
         for transform in self.then:
             rows = transform(rows, self.ctx)
+        for why, number in faults(rows).items():
+            why = why if why in self.faults or len(self.faults) < MOST_FAULTS else "other faults"
+            self.faults[why] = self.faults.get(why, 0) + number
         if rows.count != count or "advantage" not in rows:
             raise RegraftError("rollouts: its transforms must keep every row and give a column `advantage`")
         if self.part.greedy:
@@ -189,7 +194,7 @@ class _Rollouts(Stateful):
             self.tally.add(rows["row"], rows["reward"], rows["length"], rows["surprise"])
 
     def leave(self) -> Mapping[str, Any]:
-        return {self.part.name: self.tally.state_dict()}
+        return {self.part.name: {**self.tally.state_dict(), "faults": self.faults}}
 
 
 def _numbered(items: Rows, copies: int, first: int) -> Rows:
