@@ -220,6 +220,6 @@ def test_items_that_are_not_measured_are_counted(made: Path, tmp_path: Path) -> 
     assert suite.skipped == {"field `answer` is missing": 1}
     line = Line.open(made / "line")
     reading = suite.measure(load_model(line, line.version("v2")))
-    assert suite.left_out(reading) == {UNREADABLE: 1}
+    assert suite.remarks(reading) == [f"left out 1: {UNREADABLE}"]
     short = Items.of("short", rows[:1])
-    assert short.left_out(short.measure(load_model(line, line.version("v2")))) == {}
+    assert short.remarks(short.measure(load_model(line, line.version("v2")))) == []

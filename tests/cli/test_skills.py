@@ -111,6 +111,14 @@ def test_a_checker_of_ones_own_is_kept_with_the_line(run: Run) -> None:
     run("compare", "line", "v1", "v2")
 
 
+def test_what_a_checker_cannot_judge_is_counted(run: Run) -> None:
+    Path("broken.py").write_text("def reward(written, item):\n    return 1 / ('red' in written)\n")
+    _, err = run(*learn("--by", "broken.py", "--set", "repair=reinforcement"))
+    found = [one for one in err.splitlines() if "ZeroDivisionError" in one]
+    assert [one.split()[0] for one in found] == ["items:", "checker", "items:"]
+    run("compare", "line", "v1", "v2")
+
+
 def pairs() -> list[dict[str, Any]]:
     return [{"prompt": r["prompt"], "chosen": r["answer"], "rejected": " blue"} for r in rows()]
 

@@ -194,10 +194,11 @@ class Items:
             texts=tuple(preview(item) for item in items),
         )
 
-    def left_out(self, reading: Reading) -> dict[str, int]:
-        """How many items a reading of this suite passed over, by reason, as `skipped` tells of bad rows."""
+    def remarks(self, reading: Reading) -> list[str]:
+        """What is to be said of a reading of this suite: items it passed over, answers that no checker could judge."""
         count = len(self.items) - len(reading)
-        return {UNREADABLE: count} if count else {}
+        left_out = [f"left out {count}: {UNREADABLE}"] if count else []
+        return left_out + [f"{n} answers could not be judged: {why}" for why, n in reading.faults.items()]
 
     def _readable(self, spans: _Spans, context: int | None) -> tuple[list[Item], _Spans]:
         """The items that the model can read, with their spans; raises for the others unless they are skipped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Reading:
         continuous: [n] or None: a continuous companion of right or wrong, such as the margin in log-likelihood;
             higher is better.
         texts: short previews for reports, or None.
+        faults: answers that a checker could not judge, and that count as wrong: how many, by why.
 
     Raises:
         RegraftError: no items, unequal lengths, repeated ids, or a number that cannot be averaged; names the item.
@@ -49,6 +50,7 @@ class Reading:
     tags: tuple[tuple[str, ...], ...] = ()
     continuous: Vector | None = None
     texts: tuple[str, ...] | None = None
+    faults: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, given in (("values", self.values), ("weights", self.weights), ("continuous", self.continuous)):
@@ -134,6 +136,7 @@ class Reading:
             tags=tuple(self.tags[row] for row in rows) if self.tags else (),
             continuous=None if self.continuous is None else self.continuous[index],
             texts=tuple(self.texts[row] for row in rows) if self.texts else None,
+            faults={},
         )
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Vector]]:
@@ -146,6 +149,7 @@ class Reading:
             "ids": list(self.ids),
             "tags": [list(tags) for tags in self.tags],
             "texts": list(self.texts) if self.texts else None,
+            "faults": dict(self.faults),
         }
         arrays = {"values": self.values, "weights": self.weights, "continuous": self.continuous}
         return header, {name: array.copy() for name, array in arrays.items() if array is not None}
@@ -169,6 +173,7 @@ class Reading:
                 tags=tuple(map(tuple, header["tags"])),
                 continuous=arrays.get("continuous"),
                 texts=tuple(header["texts"]) if header["texts"] else None,
+                faults=header.get("faults", {}),
             )
         except KeyError as missing:
             where = f"suite {header.get('suite', '(unnamed)')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from regraft.evidence.items import Items, digest, preview
 from regraft.evidence.readings import CORRECT, Reading
 from regraft.models.causal import CausalLM
 from regraft.numerics.sampling import Sampling
+from regraft.numerics.tally import MOST_FAULTS, faults
 from regraft.numerics.trying import Asking, tried
 from regraft.parts.transforms.verified import verified
 from regraft.recipes.questions import asked
@@ -98,10 +100,9 @@ class Answered(Items):
         asking, judge = self.how.asking(model), self.how.judge()
         rows, _ = asked(model, self, tokens=asking.tokens, chat=self.how.chat)
         ctx = still(model, torch.Generator().manual_seed(0))
-        [right, drawn] = (
-            tried(model, rows, judge, each, ctx).right.double().numpy() / each.copies
-            for each in (asking._replace(copies=1, how=Sampling(0.0)), asking)
-        )
+        ways = (asking._replace(copies=1, how=Sampling(0.0)), asking)
+        answers = [tried(model, rows, judge, each, ctx) for each in ways]
+        right, drawn = (each.right.double().numpy() / each.copies for each in answers)
         of = {item.id: item for item in self.items}
         items = [of[i] for i in rows["id"]]
         return Reading(
@@ -115,6 +116,7 @@ class Answered(Items):
             tags=tuple(item.tags for item in items),
             continuous=drawn,
             texts=tuple(preview(item) for item in items),
+            faults=dict(sum((faults(each.rows) for each in answers), Counter()).most_common(MOST_FAULTS)),
         )
 
 

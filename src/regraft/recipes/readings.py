@@ -114,8 +114,8 @@ def measure(
             hears.notice(f"{suite.name}: skipped {count}: {why}")
         hears.stage(f"measuring {suite.name} ({version.name})")
         found.append(suite.measure(model))
-        for why, count in suite.left_out(found[-1]).items() if isinstance(suite, Items) else ():
-            hears.notice(f"{suite.name}: left out {count}: {why}")
+        for remark in suite.remarks(found[-1]) if isinstance(suite, Items) else ():
+            hears.notice(f"{suite.name}: {remark}")
     if suites.tasks is not None:
         hears.stage(f"measuring {', '.join(suites.tasks.names)} ({version.name})")
         found += suites.tasks.measure(model).values()

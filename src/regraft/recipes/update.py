@@ -117,8 +117,8 @@ class Update:
                 if known is None:
                     self.listener.stage(f"measuring {name} ({when})")
                 readings[name] = known or suite.measure(self.model)
-                for why, count in suite.left_out(readings[name]).items() if isinstance(suite, Items) else ():
-                    self.listener.notice(f"{name}: left out {count}: {why}")
+                for remark in suite.remarks(readings[name]) if isinstance(suite, Items) else ():
+                    self.listener.notice(f"{name}: {remark}")
             trees = self._exchanged(folder, {name: _reading_tree(r) for name, r in readings.items()})
             return {name: trees[name] for name in suites}
 
