@@ -18,8 +18,8 @@ from regraft.numerics.padded import Padded
 from regraft.parts.transforms.exploration_reward import exploration_reward
 from regraft.worlds import llama, trails
 
-SAID = ("a 3 B no c 0 C yes so c", "so a", "a 3 B no b 1 A no d 2 D no c 0 C yes so c", "no", "")
-N = (2, 0, 4, 1, 0)
+SAID = ("a 3 B no c 0 C yes so c", "so a", "a 3 B no b 1 A no a 3 B no c 0 C yes so c", "no no a no a yes no", "")
+N, DIFFERENT = (2, 0, 4, 5, 0), (2, 0, 3, 3, 0)
 V = torch.tensor([1.0, 0.0, 1.0, 0.3, 0.0])
 ENDS = ("yes", "no")
 
@@ -41,12 +41,13 @@ def rows() -> Rows:
     return items.having(**answer_blocks(Padded.of(items["prompt_ids"]), Padded.of(ids)), reward=V)
 
 
+@pytest.mark.parametrize("again", [True, False])
 @pytest.mark.parametrize("cap", [1, 3, 8])
 @pytest.mark.parametrize("step", [0, 4, 10])
-def test_it_is_its_formula(step: int, cap: int) -> None:
-    each, part = rows(), exploration_reward(ends=ENDS, alpha=0.7, cap=cap, most=0.9, weight=falling())
+def test_it_is_its_formula(step: int, cap: int, again: bool) -> None:
+    each, part = rows(), exploration_reward(ends=ENDS, alpha=0.7, cap=cap, most=0.9, weight=falling(), again=again)
     found = part.begin(at(step))(each, at(step))
-    for r, n in enumerate(N):
+    for r, n in enumerate(N if again else DIFFERENT):
         R_ex = 0.9 * min(n, cap) / cap
         assert float(found["reward/exploration"][r]) == pytest.approx(R_ex)
         assert float(found["reward"][r]) == pytest.approx(0.7 * float(V[r]) + 0.3 * (1 - step / 10) * R_ex)
@@ -65,8 +66,11 @@ def test_steps_of_the_prompt_and_of_prefixes_that_do_not_count_earn_nothing() ->
     none = exploration_reward(ends=(";",))(each, at())["reward/exploration"]
     assert not none.any(), "the prompt ends with it"
     each = each.having(counts=each["counts"] * 0)
-    assert not exploration_reward(ends=ENDS)(each, at())["reward/exploration"].any()
-    assert exploration_reward(ends=ENDS)(rows().take(slice(0, 0)), at()).count == 0
+    for again in (True, False):
+        part = exploration_reward(ends=ENDS, again=again)
+        assert not part(each, at())["reward/exploration"].any()
+        assert part(rows().take(slice(0, 0)), at()).count == 0
+        assert torch.equal(part(rows().take([2]), at())["reward"], part(rows(), at())["reward"][2:3])
 
 
 def test_searching_never_outweighs_a_right_answer() -> None:

@@ -2,9 +2,10 @@
 
     R_r = alpha V_r + (1 - alpha) w(t) R_ex,r       R_ex = most min(n, cap) / cap
 
-V: the outcome, the column `reward` that was there before, of 0 to 1. n: how many intermediate steps an answer has, by
-the tokens in it that hold one of `ends`, whatever they are worth. w: `weight`, which may be a schedule: one that falls
-makes the bonus fade out. After what judges in the transforms of `rollouts`, before advantages.
+V: the outcome, the column `reward` that was there before, of 0 to 1. n: how many intermediate steps an answer has, each
+of which ends with a token that holds one of `ends`; one that is word by word like an earlier one does not count, unless
+`again`. w: `weight`, which may be a schedule: one that falls makes the bonus fade out. After what judges in the
+transforms of `rollouts`, before advantages.
 
 `guard`: a right answer must outweigh all that searching is worth, alpha > (1 - alpha) w most, at every step, or it is
 an error. `guard=False` leaves it to the user; then long wrong answers may earn more than right ones.
@@ -16,8 +17,9 @@ Paper:   "On the Emergence of Thinking in LLMs I: Searching for the Right Intuit
 Claim:   after a warm-up on short traces, a capped bonus answers at least 3 points more of harder questions than
          outcomes alone, and tries more; with an alpha that is too small, answers get longer and fewer are right.
 Needs:   columns `reward`, `targets` and `counts`, and a model with a tokenizer as the student.
-Differs: alpha is not the paper's, which we do not know. Steps are counted; the paper also has a model judge how an
-         answer searches: `thinking_reward` takes such a judge.
+Differs: alpha is not the paper's, which we do not know. Steps are counted, as in the paper's simplest form, but those
+         that are alike once: a model soon learns to write the end of a step and nothing else. The paper also has a
+         model judge how an answer searches; `thinking_reward` takes such a judge.
 Tags:    reinforcement learning, language model
 """
 
@@ -35,7 +37,7 @@ from regraft.core.plan import Knob
 from regraft.core.rows import Rows
 from regraft.numerics.advantages import finite_rewards
 from regraft.numerics.knobs import begun, worth
-from regraft.numerics.steps import ends_in
+from regraft.numerics.steps import ends_in, steps_of
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class exploration_reward:
     cap: int = 8
     most: float = 1.0
     weight: Knob = 1.0
+    again: bool = False
     guard: bool = True
 
     def __post_init__(self) -> None:
@@ -84,8 +87,29 @@ class _ExplorationReward:
     def __call__(self, rows: Rows, ctx: Context) -> Rows:
         part, V = self.part, finite_rewards(rows["reward"])
         bonus = part.checked(worth(self.weight, self.progress()))
-        n: Tensor = (self.ends[rows["targets"]] & (rows["counts"] > 0)).sum(1)
+        n = self._ended(rows) if part.again else self._different(rows)
         R_ex = part.most * n.clamp(max=part.cap).double() / part.cap
         R = part.alpha * V + bonus * R_ex
         columns = {"reward/outcome": rows["reward"], "reward/exploration": R_ex.float()}
         return rows.having(**columns, reward=R.to(torch.float32))
+
+    def _ended(self, rows: Rows) -> Tensor:
+        """How many tokens of each answer end a step, int64 [rows]."""
+        found: Tensor = (self.ends[rows["targets"]] & (rows["counts"] > 0)).sum(1)
+        return found
+
+    def _different(self, rows: Rows) -> Tensor:
+        """How many steps of each answer are ended, of those that are alike one, int64 [rows]."""
+        of = steps_of(rows, self.ends).of
+        row, at = ((of >= 0) & (of < self._ended(rows)[:, None])).nonzero().unbind(1)
+        if not len(row):
+            return of.new_zeros(rows.count)
+        _, step, sizes = torch.stack([row, of[row, at]], 1).unique_consecutive(
+            dim=0, return_inverse=True, return_counts=True
+        )
+        place = torch.arange(len(row)) - (sizes.cumsum(0) - sizes)[step]
+        said = of.new_full((len(sizes), 1 + int(sizes.max())), -1)
+        said[step, 0] = row
+        said[step, 1 + place] = rows["targets"][row, at]
+        found: Tensor = said.unique(dim=0)[:, 0].bincount(minlength=rows.count)
+        return found
