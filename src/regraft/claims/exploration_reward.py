@@ -45,7 +45,8 @@ def before(meter: Meter, seed: int) -> dict[str, float]:
 
 claim = Claim(
     says="a capped bonus for tries answers at least 3 points more of hard questions than outcomes alone, and tries "
-    "more than before; with an alpha that is too small, answers are longer than with outcomes alone, and fewer are right",
+    "more than before; with an alpha that is too small, answers are longer than with outcomes alone, and fewer are "
+    "right",
     setting=f"trails of which one of 8 starts is right, a Llama of 0.1M weights; a warm-up on {2 * TRACES} traces of "
     f"which {SECOND:.0%} show a second try; {STEPS} updates of 128 rows; alpha {ALPHA}, or {TOO_SMALL} without the "
     "guard; advantages are not scaled: scaled ones let the bonus decide wherever outcomes are alike",
