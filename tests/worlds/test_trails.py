@@ -46,6 +46,24 @@ def test_attempts_are_what_ends_with_a_verdict() -> None:
     assert trails.attempts("a 3 B no so c no") == ["a 3 B"]
 
 
+def test_wrong_tries_are_made_again() -> None:
+    tries = trails.attempts(trails.trace(ROW, 3, random.Random(0), again=1.0))
+    assert tries[:-1:2] == tries[1::2]
+    assert len(set(tries)) == 4
+    assert len(tries) == 7
+
+
+def test_where_the_right_try_ends() -> None:
+    for written, after in (
+        ("c 0 C yes so c", 3),
+        ("a 3 B no c 0 C yes c 0 C yes", 7),
+        ("a 3 B c 0 C", 6),
+        ("c 0 B", None),
+        ("", None),
+    ):
+        assert trails.found_after(PROMPT, "c", written) == after
+
+
 def test_questions_have_one_answer_and_every_word_is_a_token() -> None:
     for size in (trails.EASY, trails.HARD):
         for row in trails.items(size, 30, 0):

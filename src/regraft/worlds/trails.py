@@ -78,12 +78,17 @@ def _starts(row: Mapping[str, Any]) -> str:
     return STARTS[: len(row["prompt"].split()) // 2 - 1]
 
 
-def trace(row: Mapping[str, Any], wrong: int, dice: random.Random, *, right: bool = True) -> str:
+def trace(row: Mapping[str, Any], wrong: int, dice: random.Random, *, right: bool = True, again: float = 0.0) -> str:
     """So many wrong tries, no two alike, the right one, and the answer; not `right`: one more that is wrong, and is
-    answered all the same."""
+    answered all the same. A part `again` of the wrong ones is made twice."""
     others = [start for start in _starts(row) if start != row["answer"]]
-    tries = [*dice.sample(others, wrong + (not right)), *[row["answer"]] * right]
+    tries = [start for each in dice.sample(others, wrong + (not right)) for start in [each] * _times(dice, again)]
+    tries += [row["answer"]] * right
     return _told(row["prompt"], tries, tries[-1])
+
+
+def _times(dice: random.Random, again: float) -> int:
+    return 2 if again and dice.random() < again else 1
 
 
 def wandering(row: Mapping[str, Any], dice: random.Random) -> str:
@@ -196,6 +201,13 @@ def attempts(written: str) -> list[str]:
     """The tries of a trace, each as its words."""
     before = written.partition(ANSWER)[0].replace(YES, NO)
     return [" ".join(each.split()) for each in before.split(NO)[:-1]]
+
+
+def found_after(prompt: str, answer: str, written: str) -> int | None:
+    """How many words of a trace there are up to the end of its first right try; None: there is none."""
+    words, way = written.split(), attempt(prompt, answer).split()[:-1]
+    ends = (at + len(way) for at in range(len(words)) if words[at : at + len(way)] == way)
+    return next(ends, None)
 
 
 @cache
