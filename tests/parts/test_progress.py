@@ -15,6 +15,7 @@ from regraft.core.errors import RegraftError
 from regraft.core.parts import Context
 from regraft.core.plan import Feed
 from regraft.core.rows import Rows
+from regraft.engine.training import Training
 from regraft.models.causal import CausalLM
 from regraft.numerics.answers import answer_blocks
 from regraft.numerics.padded import Padded
@@ -26,6 +27,8 @@ from regraft.parts.samplers.shuffled import shuffled
 from regraft.parts.transforms.group_advantage import group_advantage
 from regraft.parts.transforms.own_prefixes import own_prefixes
 from regraft.parts.transforms.progress_reward import progress_reward
+from regraft.recipes.repairing import Lesson, Workshop
+from regraft.repairs.mrt_star import best, mrt_star, ways_on
 from regraft.worlds import llama, trails
 
 ENDS = ("yes", "no")
@@ -179,3 +182,28 @@ def test_they_resume(stopped: int, tmp_path: Path) -> None:
     then = (vowels(), progress_reward(vowels(), ends, "z", M=2, after=2), group_advantage())
     part = rollouts(shuffled("items"), then, copies=3, tokens=5, start=own_prefixes(ends, "z", tokens=6))
     assert resumed(stopped, tmp_path, (Feed("rl", part),))
+
+
+def test_the_right_way_on_of_most_progress_is_learned() -> None:
+    outcome = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0, 0.5, 1.0, 0.0, 1.0])
+    progress = torch.tensor([-0.5, 0.25, 1.0, 1.0, 0.0, 0.0, 0.0, 2.0, 0.0])
+    table = Rows({"reward/outcome": outcome, "reward/progress": progress})
+    assert best(table, 3).tolist() == [1, 6]
+    assert best(table, 1).tolist() == [0, 1, 6, 8]
+    assert best(table, 9).tolist() == [1]
+    lesson = Lesson(trails.asked(trails.items(8, 40, 0)), eighths(), trails.ASKING)
+    w = Workshop(model(), lesson, Training(4, 8, 0.01))
+    start, bonus = own_prefixes(ENDS, "so", tokens=40), progress_reward(eighths(), ENDS, "so", M=2, after=2)
+    rows = ways_on(w, start, bonus, 4, 3)
+    assert rows.count == 160
+    begun = 0
+    for row in range(160):
+        size = len(rows["prompt_ids"][row]) - 1
+        counted = rows["counts"][row].nonzero()[:, 0]
+        assert torch.equal(counted, torch.arange(int(counted[0]), int(counted[-1]) + 1))
+        prefix = rows["targets"][row, size : counted[0]].tolist()
+        assert prefix == rows["prefix_ids"][row] == rows["prefix_ids"][row - row % 4]
+        begun += len(prefix) > 0
+    assert 0 < begun < 160
+    with pytest.raises(RegraftError, match=r"^mrt_star: ways is 0"):
+        mrt_star(ways=0)(w)
