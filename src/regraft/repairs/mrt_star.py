@@ -9,6 +9,8 @@ A block ends with a token that holds one of `ends`; `force` is the text that end
 
 Paper:   "Optimizing Test-Time Compute via Meta Reinforcement Fine-Tuning" Qu et al. 2025.
          https://arxiv.org/abs/2503.07572
+Claim:   after as many updates, the area under accuracy by budget is at least 3% higher than where right answers are
+         imitated (self-training), and the first success comes after at least 10% fewer tokens.
 Needs:   questions; a model that thinks in blocks before it answers, and answers some rightly.
 Differs: every round goes on from the model as it is; the numbers of ways, rounds and M are not the paper's.
 Tags:    reinforcement learning, self-training, language model
