@@ -12,8 +12,8 @@ Paper:   "Optimizing Test-Time Compute via Meta Reinforcement Fine-Tuning" Qu et
 Claim:   after as many updates, the area under accuracy by budget is at least 5% higher than with outcomes alone, and
          the first success comes after at least 20% fewer tokens; with the whole budget no fewer answers are right.
 Needs:   questions; a model that thinks in blocks before it answers.
-Differs: reinforcement alone; the paper's variant that imitates those own blocks that make most progress is not here.
-         alpha and M are not the paper's, which tunes them.
+Differs: reinforcement; the paper's variant that imitates is `mrt_star`. alpha and M are not the paper's, which tunes
+         them. The bonus is for the next block however long it is, so a model may write longer ones.
 Tags:    reinforcement learning, language model
 """
 
