@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -109,6 +110,23 @@ def test_a_checker_of_ones_own_is_kept_with_the_line(run: Run) -> None:
     assert isinstance(suite, Answered)
     assert "'red' in written" in (suite.how.checker or "")
     run("compare", "line", "v1", "v2")
+
+
+def test_what_gives_away_a_question_that_is_held_out_is_not_learned(run: Run) -> None:
+    dice = random.Random(0)
+    ends = [" ".join([*(str(dice.randrange(60)) for _ in range(12)), ":"]) for _ in range(40)]
+    twins = [{"prompt": f"{first} {end}", "answer": " 1", "tags": [first]} for end in ends for first in ("say", "copy")]
+    write_rows(Path("twins.jsonl"), twins)
+    write_rows(Path("shown.jsonl"), [{"prompt": r["prompt"], "completion": r["answer"]} for r in twins])
+    learned, measured = split(Items.of("twins", twins))
+    words = {item.prompt.split(" ", 1)[1] for item in measured.items}
+    near = sum(item.prompt.split(" ", 1)[1] in words for item in learned.items)
+    order = ("learn", "model", "--line", "line", "--skills", "twins.jsonl", "--shown", "shown.jsonl", *QUICK)
+    _, err = run(*order)
+    assert f"skipped    {near} questions that hold more than 50% of one that is held out" in err
+    assert "of questions that are held out" in err
+    _, err = run(*order[:1], "line", "--base", "v1", *order[4:], "--set", "overlap=1")
+    assert "that hold more than" not in err
 
 
 def test_what_a_checker_cannot_judge_is_counted(run: Run) -> None:

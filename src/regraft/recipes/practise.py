@@ -3,8 +3,10 @@
     theta_1 = repair(theta_0; questions, checker, demonstrations)      + replay of old text, in every batch
 
 A fifth of the questions is held out, by their content; the model answers those before and after, and the gate judges
-them beside what the line knows of old text. How the rest is learned says a repair (`repairs/`); with nothing said the
-map of skills decides (`diagnosed`). Nothing is learned, and no version made, where no skill fails.
+them beside what the line knows of old text. No question, demonstration or pair is learned that holds more than a part
+`overlap` of a question that the line measures, by runs of 8 tokens. How the rest is learned says a repair (`repairs/`);
+with nothing said the map of skills decides (`diagnosed`). Nothing is learned, and no version made, where no skill
+fails.
 
 Needs:   questions with answers; demonstrations (`prompt` and `completion`, or `messages`) for what cannot be found by
          trying.
@@ -17,7 +19,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,12 +37,13 @@ from regraft.engine.training import Training, optimizer_class
 from regraft.evidence.items import Item, Items
 from regraft.models.causal import CausalLM
 from regraft.numerics.answers import answer_blocks
+from regraft.numerics.overlap import held
 from regraft.numerics.padded import Padded
 from regraft.recipes import texts
 from regraft.recipes.answered import Answering
 from regraft.recipes.learn import one_part, parts
 from regraft.recipes.preferences import paired
-from regraft.recipes.questions import asked
+from regraft.recipes.questions import asked, wordings
 from regraft.recipes.repairing import KEPT, PAIRS, SHOWN, Lesson, Workshop, replayed
 from regraft.recipes.resolve import described
 from regraft.recipes.sources import Sources, check_context
@@ -51,8 +54,13 @@ HELD_OUT, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.2, 20, 400
 SMALL, SMALL_LR, LARGE, LARGE_LR = 1e5, 1e-3, 7e9, 1e-6
 REPLAY = 0.25
 NEW = "new"
-Secret: TypeAlias = set[tuple[int, ...]]
-"""How the questions that are held out begin, in tokens."""
+
+
+class Secret(NamedTuple):
+    """The questions that are held out, in tokens: how they begin as they are asked, and what they say."""
+
+    begins: set[tuple[int, ...]]
+    words: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class practise(BaseModel):
     optimizer_knobs: Annotated[dict[str, Any], Field(description="its arguments")] = {}
     clip: Annotated[float | None, Field(gt=0)] = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    overlap: Annotated[float, Field(gt=0, le=1, description="part of a held-out question that a row may hold")] = 0.5
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
 
     @model_validator(mode="after")
@@ -124,16 +133,19 @@ class practise(BaseModel):
         context = check_context(self.context, u.model.context)
         how = questions.how
         asking = how.asking(u.model)._replace(at_once=self.at_once)
-        rows, left_out = asked(u.model, questions.items, tokens=asking.tokens, chat=how.chat)
         notice = u.listener.notice
+        suites = sources.suites(context)
+        held_out = [item for suite in suites.values() if isinstance(suite, Items) for item in suite.items]
+        secret = Secret(_asked_ids(u.model, held_out, how), wordings(u.model, held_out))
+        items, copies = self._apart(u.model, questions.items, secret)
+        if copies:
+            notice(f"skipped    {copies} questions that hold more than {self.overlap:.0%} of one that is held out")
+        rows, left_out = asked(u.model, items, tokens=asking.tokens, chat=how.chat)
         for why, count in left_out.items():
             notice(f"skipped    {count} questions: {why}")
         rows = rows.having(skill=[names[0] for names in rows["skills"]])
-        suites = sources.suites(context)
         before = u.measure("before", suites)
         kept, share, lines = self._kept(sources, context)
-        held = [item for suite in suites.values() if isinstance(suite, Items) for item in suite.items]
-        secret = _asked_ids(u.model, held, how)
         shown = pairs = None
         if sources.learned is not None:
             shown, line = self._shown(u.model, sources.learned.train, rows, secret)
@@ -190,6 +202,18 @@ class practise(BaseModel):
             details={"skipped": dict(sources.skipped)},
         )
 
+    def _apart(self, model: CausalLM, items: Items, secret: Secret) -> tuple[Items, int]:
+        """The questions that hold little of those held out, and how many do not."""
+        apart = held(wordings(model, items.items), secret.words) <= self.overlap
+        if not apart.any():
+            raise RegraftError(
+                f"each of {len(apart)} questions holds more than {self.overlap:.0%} of one that is held out",
+                where=items.name,
+                do="Give other questions, or set overlap=1",
+            )
+        left = tuple(item for item, far in zip(items.items, apart, strict=True) if far)
+        return Items(items.name, left, skip_bad=items.skip_bad), int((~apart).sum())
+
     def _kept(self, sources: Sources, context: int) -> tuple[Blocks | None, float, list[str]]:
         """Old text, its share of every batch, and why."""
         old = sources.old()
@@ -202,7 +226,7 @@ class practise(BaseModel):
     def _shown(self, model: CausalLM, corpus: Corpus, items: Rows, secret: Secret) -> tuple[Rows, str]:
         """Demonstrations as blocks, without those of questions that are held out, and what became of them."""
         rows = demonstrations(corpus, items)
-        open_, fits = _usable(model, corpus, rows, secret)
+        open_, fits = self._usable(model, corpus, rows, secret)
         rows = rows.where(open_ & fits)
         found = int((rows["item"] >= 0).sum())
         line = f"shown      {rows.count} demonstrations, {found} of them of these questions"
@@ -212,9 +236,19 @@ class practise(BaseModel):
         """Pairs of answers as blocks, without those to questions that are held out, and what became of them."""
         corpus = Corpus.open(u.line.corpus(digest), u.line.file, verify=False)
         rows = demonstrations(corpus, items)
-        open_, fits = (mask[sides].all(1) for mask in _usable(u.model, corpus, rows, secret))
+        open_, fits = (mask[sides].all(1) for mask in self._usable(u.model, corpus, rows, secret))
         pairs = paired(rows, sides[open_ & fits])
         return pairs, f"preferred  {pairs.count} pairs of answers" + _left_out(open_, fits)
+
+    def _usable(self, model: CausalLM, corpus: Corpus, rows: Rows, secret: Secret) -> tuple[Tensor, Tensor]:
+        """Of each document, whether it answers no question that is held out and holds little of any, and whether it
+        fits in the context."""
+        lengths = corpus.lengths.tolist()
+        fits = torch.tensor([model.context is None or n <= model.context for n in lengths])
+        whole = torch.cat([rows["input_ids"][:, :1], rows["targets"]], 1)
+        texts = [ids[:n] for ids, n in zip(whole.tolist(), lengths, strict=True)]
+        apart = torch.from_numpy(held(texts, secret.words) <= self.overlap)
+        return apart & torch.tensor([secret.begins.isdisjoint(_begins(rows, r)) for r in range(rows.count)]), fits
 
     def _rate(self, model: CausalLM) -> tuple[float, str]:
         if self.lr is not None:
@@ -223,12 +257,6 @@ class practise(BaseModel):
         slope = math.log(LARGE_LR / SMALL_LR) / math.log(LARGE / SMALL)
         lr = SMALL_LR * (size / SMALL) ** slope
         return float(f"{lr:.2g}"), f"by the model's size, {size:,} weights (1e-3 at 0.1M, 1e-6 at 7B)"
-
-
-def _usable(model: CausalLM, corpus: Corpus, rows: Rows, secret: Secret) -> tuple[Tensor, Tensor]:
-    """Of each document, whether it answers no question that is held out, and whether it fits in the context."""
-    fits = torch.tensor([model.context is None or n <= model.context for n in corpus.lengths.tolist()])
-    return torch.tensor([secret.isdisjoint(_begins(rows, r)) for r in range(rows.count)]), fits
 
 
 def _left_out(open_: Tensor, fits: Tensor) -> str:
@@ -306,7 +334,7 @@ def _begins(rows: Rows, row: int) -> list[tuple[int, ...]]:
     return [tuple(ids[: at + 1]) for at in first.nonzero()[:, 0].tolist()]
 
 
-def _asked_ids(model: CausalLM, items: Sequence[Item], how: Answering) -> Secret:
+def _asked_ids(model: CausalLM, items: Sequence[Item], how: Answering) -> set[tuple[int, ...]]:
     """How each of these questions begins, in tokens."""
     if not items:
         return set()

@@ -51,6 +51,19 @@ def asked(model: CausalLM, items: Items, *, tokens: int, chat: bool = False) -> 
     return rows, {f"empty, or no room for {tokens} tokens after it in the model's context": out} if out else {}
 
 
+def wordings(model: CausalLM, items: Sequence[Item]) -> list[list[int]]:
+    """What each item says, in tokens: its prompt alone, or the turns of its conversation, without any template."""
+    if not items:
+        return []
+    texts = [_spoken(json.loads(item.prompt)["messages"]) if item.chat else item.prompt for item in items]
+    found: list[list[int]] = model.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return found
+
+
+def _spoken(turns: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(str(turn["content"]) for turn in turns if turn.get("content"))
+
+
 def _accepted(item: Item) -> list[str]:
     return list(item.choices) if item.answer is None else [item.choices[item.answer]]
 
