@@ -10,7 +10,9 @@ Paper: "How Much Backtracking is Enough? Exploring the Interplay of SFT and RL i
        Cai et al. 2025. https://arxiv.org/abs/2505.24273
 Claim: the best b is no smaller where the search is larger; there, traces with a wrong branch end at least 3 points
        better than those without; whether their answers are right changes that by no more than 3 points.
-Differs: eight tasks of three billion weights in the paper, one small search in two sizes here; no shuffled traces.
+Differs: eight tasks of three billion weights in the paper, one small search in two sizes here; no shuffled traces. Here
+       wrong answers are believed: of traces whose last try is told to fail, and which answer it all the same, one of
+       two seeds that were tried ended at 51 after 100 updates, where right answers end at 100.
 Tags:  reinforcement learning, demonstrations, diagnostic, language model
 """
 

@@ -13,7 +13,8 @@ Claim:   after as many updates, the area under accuracy by budget is at least 5%
          the first success comes after at least 20% fewer tokens; with the whole budget no fewer answers are right.
 Needs:   questions; a model that thinks in blocks before it answers.
 Differs: reinforcement; the paper's variant that imitates is `mrt_star`. alpha and M are not the paper's, which tunes
-         them. The bonus is for the next block however long it is, so a model may write longer ones.
+         them. The bonus is for the next block however long it is, so a model may write longer ones. In the world of its
+         claim the first success can come at most 18% sooner, and a penalty on length does as well.
 Tags:    reinforcement learning, language model
 """
 
