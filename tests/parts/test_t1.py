@@ -55,11 +55,9 @@ def tried_of(rows: list[list[int]]) -> Tried:
 
 def test_thinking_ends_where_the_answer_is_asked_for() -> None:
     answers = tried_of([[5, 7, 8, 2], [7, 8], [5, 5, 7], [7, 7, 8, 7, 8], [1]])
-    tokens, lengths = answers.written.tokens, answers.written.lengths
-    assert thinking(tokens, lengths, [7, 8]).tolist() == [1, 0, 3, 1, 1]
-    assert thinking(tokens, lengths, [1] * 9).tolist() == [4, 2, 3, 5, 1], "never, in answers that are too short for it"
-    padded, own = torch.tensor([[3, 4], [3, 0]]), torch.tensor([2, 1])
-    assert thinking(padded, own, [4, 0]).tolist() == [2, 1], "what fills a row up is none of it"
+    assert thinking(answers, [7, 8]).tolist() == [1, 0, 3, 1, 1]
+    assert thinking(answers, [1] * 9).tolist() == [4, 2, 3, 5, 1], "never, in answers that are too short for it"
+    assert thinking(tried_of([[3, 4], [3]]), [4, 0]).tolist() == [2, 1], "what fills a row up is none of it"
     begun = cut_off(answers, torch.tensor([3, 0]), 2, [7, 8])
     assert begun["prefix_ids"] == [[7, 7, 7, 8], [5, 7, 7, 8]]
     assert begun["row"].tolist() == [3, 0]

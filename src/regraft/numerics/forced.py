@@ -11,12 +11,9 @@ from regraft.core.rows import Rows
 from regraft.numerics.trying import Tried
 
 
-def thinking(tokens: Tensor, lengths: Tensor, force: Sequence[int]) -> Tensor:
-    """How many tokens each answer has before the tokens `force` first come, int64 [rows]; all, where they never do.
-
-    Args:
-        tokens: [rows, places], of which the first `lengths` are an answer's.
-    """
+def thinking(answers: Tried, force: Sequence[int]) -> Tensor:
+    """How many tokens each answer has before the tokens `force` first come, int64 [rows]; all, where they never do."""
+    tokens, lengths = answers.written.tokens, answers.written.lengths
     if tokens.shape[1] < len(force):
         return lengths
     starts = (tokens.unfold(1, len(force), 1) == torch.tensor(force)).all(2)

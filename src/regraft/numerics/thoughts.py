@@ -11,7 +11,9 @@ from torch import Tensor
 from regraft.core.errors import RegraftError
 from regraft.core.rows import Rows
 from regraft.numerics.forced import thinking
+from regraft.numerics.rollout import Written
 from regraft.numerics.steps import ends_in
+from regraft.numerics.trying import Tried
 
 
 def forcing(model: Any, force: str) -> list[int]:
@@ -32,10 +34,12 @@ def thought_ends(model: Any, rows: Rows, ends: Sequence[str], force: Sequence[in
     targets: Tensor = rows["targets"]
     if not targets.numel():
         return targets > 0
-    place = torch.arange(targets.shape[1])
+    place, nothing = torch.arange(targets.shape[1]), None
     begins = answer_begins(rows)[:, None]
     lengths = ((rows["counts"] > 0) * (place + 1)).amax(1)
-    T = thinking(targets.masked_fill(place < begins, -1), lengths, force)[:, None]
+    said = targets.masked_fill(place < begins, -1)
+    asked: Any = Written(nothing, said, lengths, nothing, nothing)  # type: ignore[arg-type]
+    T = thinking(Tried(rows, asked, 1), force)[:, None]
     found: Tensor = ends_in(model, ends)[targets] & (place >= begins) & (place < T)
     return found if model.context is None else found & (place + 2 + len(force) < model.context)
 

@@ -58,7 +58,7 @@ def accuracy_by_budget(
         raise RegraftError("accuracy_by_budget: force is empty", do="Give the text that an answer begins with")
     asking = Asking(copies, tokens, Sampling(temperature), at_once=at_once)
     answers = tried(who, items, judge, asking, ctx)
-    T = thinking(answers.written.tokens, answers.written.lengths, asked_for)
+    T = thinking(answers, asked_for)
     numbers = {"thinking": float(T.double().mean())}
     last = Asking(1, after, Sampling(0.0), at_once=at_once)
     for b in budgets:
