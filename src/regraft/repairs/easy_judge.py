@@ -11,7 +11,8 @@ of `ends`. The same judge chooses among answers to hard questions by the metric 
 
 Paper:   "Easy-to-Hard Generalization: Scalable Alignment Beyond Human Supervision" Sun et al. 2024.
          https://arxiv.org/abs/2403.09472
-Needs:   a model that answers some easy questions rightly, in steps.
+Needs:   a model that answers some easy questions rightly, in steps; enough updates for the judge: one that was taught
+         in 60 ruined the policy.
 Differs: what is told of steps comes of trying and not of people, as in Math-Shepherd; steps and answer are told to one
          judge, the authors' OPRM. The group-relative policy gradient is in the place of PPO.
 Tags:    reinforcement learning, demonstrations, language model
