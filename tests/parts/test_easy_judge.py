@@ -31,6 +31,11 @@ def begins(rows: Rows, ctx: Context) -> Rows:
     return rows.having(reward=torch.tensor([float(said.strip()[:1] == right) for said, right in pairs]))
 
 
+@transform
+def always(rows: Rows, ctx: Context) -> Rows:
+    return rows.having(reward=torch.ones(rows.count))
+
+
 def workshop(lesson: Lesson | None = None) -> Workshop:
     model = llama.llama(chains.tokenizer(), width=16, depth=1, heads=2, context=chains.CONTEXT, seed=0)
     found = lesson or replace(chains.lesson(0, (1, 2), 8), judge=begins())
@@ -39,7 +44,7 @@ def workshop(lesson: Lesson | None = None) -> Workshop:
 
 def learned(lesson: Lesson | None = None, **knobs: Any) -> tuple[Mapping[str, Tensor], Workshop]:
     w = workshop(lesson)
-    easy_judge(**{"easy": EASY, "ends": ENDS, **knobs})(w)
+    easy_judge(**{"easy": EASY, "ends": ENDS, "least": 0.0, **knobs})(w)
     return {name: tensor.clone() for name, tensor in w.model.state().items()}, w
 
 
@@ -58,6 +63,16 @@ def test_no_answer_to_a_hard_question_is_heard() -> None:
     assert same(first, learned(unknown)[0])
     other = [answer if no else "?" for answer, no in zip(lesson.items["answer"], hard.tolist(), strict=True)]
     assert not same(first, learned(replace(lesson, items=lesson.items.having(answer=other)))[0])
+
+
+def test_a_judge_that_knows_too_little_rewards_nothing() -> None:
+    w = learned(least=1.0)[1]
+    assert w.left == 10 - 2 - 3
+    [said] = [note for note in w.doer.notes if note.startswith("left")]  # type: ignore[attr-defined]
+    assert "nothing is reinforced" in said
+    sure = replace(workshop().lesson, judge=always())
+    [said] = [note for note in learned(sure, least=0.1)[1].doer.notes if note.startswith("left")]  # type: ignore[attr-defined]
+    assert "no right and wrong answers" in said
 
 
 def test_what_a_judge_is_told() -> None:
@@ -95,6 +110,7 @@ def test_steps_of_odd_answers_are_told_too() -> None:
         {"taught": 0.0},
         {"warm_up": 0.6, "taught": 0.4},
         {"K": 0},
+        {"least": 1.1},
         {"easy": EASY + HARD},
         {"easy": ()},
     ],

@@ -1,4 +1,4 @@
-"""How two rankings of the same things differ."""
+"""How two rankings of the same things differ, and how well one tells things apart."""
 
 from __future__ import annotations
 
@@ -17,3 +17,10 @@ def inversion_rate(a: Tensor, b: Tensor) -> float:
         signs = [torch.sign(each[first, None] - each[None]) for each in (a.double(), b.double())]
         flipped += int((signs[0] * signs[1] < 0).sum())
     return flipped / (n * (n - 1)) if n > 1 else 0.0
+
+
+def area(above: Tensor, below: Tensor) -> float:
+    """The area under the curve: how often one of `above` is over one of `below`; equal ones count half. NaN where there
+    are none."""
+    apart = above[:, None] - below[None, :]
+    return float((apart > 0).double().mean() + 0.5 * (apart == 0).double().mean())

@@ -3,16 +3,19 @@
     imitation   of demonstrations of easy questions                                            a part `warm_up`
     judge       a copy of the model, says of each step of answers to easy questions
                 how often K ways on from there are right, of the last what the checker says    a part `taught`
+    check       a fifth of the easy questions, which the judge is not taught on
     policy      reinforced on the hard questions, R = min_k p_k of the judge                   the other updates
 
 `easy`: skills whose questions can be checked, the others are hard; none: all are both. Of hard questions neither the
 checker nor a demonstration is heard. `by`: how what steps are worth becomes R. A step ends with a token that holds one
 of `ends`. The same judge chooses among answers to hard questions by the metric `voting`.
 
+The check: how often a right answer is worth more to the judge than a wrong one. A judge that is under `least` there
+would reward noise, so nothing is reinforced. `least=0`: it is not checked.
+
 Paper:   "Easy-to-Hard Generalization: Scalable Alignment Beyond Human Supervision" Sun et al. 2024.
          https://arxiv.org/abs/2403.09472
-Needs:   a model that answers some easy questions rightly, in steps; enough updates for the judge: one that was taught
-         in 60 ruined the policy.
+Needs:   a model that answers some easy questions rightly, in steps; enough updates for the judge.
 Differs: what is told of steps comes of trying and not of people, as in Math-Shepherd; steps and answer are told to one
          judge, the authors' OPRM. The group-relative policy gradient is in the place of PPO.
 Tags:    reinforcement learning, demonstrations, language model
@@ -21,12 +24,16 @@ Tags:    reinforcement learning, demonstrations, language model
 from __future__ import annotations
 
 import copy
+import math
+from dataclasses import replace
 
 import torch
 
 from regraft.core.errors import RegraftError
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
+from regraft.models.causal import CausalLM
+from regraft.numerics.ranking import area
 from regraft.numerics.step_values import step_values
 from regraft.numerics.steps import By, ends_in, judged, on_places, steps_of
 from regraft.numerics.trying import in_blocks
@@ -50,11 +57,12 @@ def easy_judge(
     warm_up: float = 0.2,
     taught: float = 0.3,
     K: int = 4,
+    least: float = 0.7,
 ) -> None:
-    if warm_up < 0 or taught <= 0 or warm_up + taught >= 1 or K < 1:
+    if warm_up < 0 or taught <= 0 or warm_up + taught >= 1 or K < 1 or not 0 <= least <= 1:
         raise RegraftError(
-            f"easy_judge: warm_up is {warm_up}, taught {taught}, K {K}; the first two must leave updates for the "
-            "policy, taught must be over 0 and K 1 or more"
+            f"easy_judge: warm_up is {warm_up}, taught {taught}, K {K}, least {least}; the first two must leave "
+            "updates for the policy, taught must be over 0, K 1 or more, and least from 0 to 1"
         )
     items, updates = w.lesson.items, w.left
     known = torch.ones(items.count, dtype=torch.bool) if easy is None else w.lesson.of(easy)
@@ -63,13 +71,33 @@ def easy_judge(
         raise RegraftError(f"easy_judge: easy={easy} leaves no easy question, or no hard one", do="Name other skills")
     if w.lesson.shown is not None and (shown := w.lesson.demonstrations(known)):
         w.fit(w.imitated(), round(warm_up * updates), data={SHOWN: shown})
-    rows = told(w, items.where(known), ends, K)
-    w.note(f"judge      taught on {rows.count} answers to {int(known.sum())} easy questions")
+    asked = items.where(known)
+    fifth = (torch.arange(asked.count) % 5 == 4) & (least > 0)
+    taught_on, checked = asked.where(~fifth), asked.where(fifth)
+    rows = told(w, taught_on, ends, K)
+    w.note(f"judge      taught on {rows.count} answers to {taught_on.count} easy questions")
     judge = copy.deepcopy(w.model)
     plan = Plan((Feed(TOLD, shuffled(TOLD)),), (Weighted(judgement(), on=(TOLD,)),))
     w.fit(plan, max(1, round(taught * updates)), data={TOLD: rows}, model=judge)
-    rewarded = (step_judge(ends=ends, by=by), group_advantage())
+    scored = step_judge(ends=ends, by=by)
+    knows = told_apart(w, checked, scored, judge) if least else 1.0
+    if not knows >= least:
+        found = "no right and wrong answers to tell apart" if math.isnan(knows) else f"{knows:.0%} of pairs told apart"
+        w.note(f"left       nothing is reinforced, the judge may know too little: {found}, {least:.0%} asked")
+        return
+    rewarded = (scored, group_advantage())
     w.fit(w.reinforced(shuffled(HARD), then=rewarded), data={HARD: hard}, others={"judge": judge})
+
+
+def told_apart(w: Workshop, items: Rows, scored: step_judge, judge: CausalLM) -> float:
+    """How often the judge finds a right answer to these questions worth more than a wrong one; NaN without both."""
+    rows = in_blocks(w.tried(items)) if items else items
+    if not rows:
+        return math.nan
+    ctx = still(w.model, torch.Generator())
+    worth = scored(rows, replace(ctx, models={**ctx.models, "judge": judge}))["reward"]
+    right = rows["reward"] >= 1
+    return area(worth[right], worth[~right])
 
 
 def told(w: Workshop, easy: Rows, ends: tuple[str, ...], K: int) -> Rows:

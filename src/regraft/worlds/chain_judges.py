@@ -19,6 +19,7 @@ from regraft.engine.bits import one_thread
 from regraft.engine.fit import Meter, fit
 from regraft.engine.training import Training
 from regraft.models.causal import CausalLM
+from regraft.numerics.ranking import area
 from regraft.numerics.rollout import uncounted
 from regraft.numerics.steps import Steps, at_ends, ends_in, on_places, steps_of
 from regraft.numerics.trying import Tried, in_blocks, tried
@@ -103,9 +104,3 @@ def known(judge: CausalLM, by: Transform, tests: Tried, seed: int) -> dict[str, 
     right, amiss = p[(step < wrong) & erred], p[(step == wrong) & erred]
     found = {name: 100 * value for name, value in numbers.numbers.items()}
     return {**found, "found": 100 * area(right, amiss)}
-
-
-def area(above: Tensor, below: Tensor) -> float:
-    """How often one of `above` is over one of `below`; equal ones count half."""
-    apart = above[:, None] - below[None, :]
-    return float((apart > 0).double().mean() + 0.5 * (apart == 0).double().mean())
