@@ -30,9 +30,9 @@ from dataclasses import replace
 import torch
 
 from regraft.core.errors import RegraftError
+from regraft.core.parts import Model
 from regraft.core.plan import Feed, Plan, Weighted
 from regraft.core.rows import Rows
-from regraft.models.causal import CausalLM
 from regraft.numerics.ranking import area
 from regraft.numerics.step_values import step_values
 from regraft.numerics.steps import By, ends_in, judged, on_places, steps_of
@@ -89,7 +89,7 @@ def easy_judge(
     w.fit(w.reinforced(shuffled(HARD), then=rewarded), data={HARD: hard}, others={"judge": judge})
 
 
-def told_apart(w: Workshop, items: Rows, scored: step_judge, judge: CausalLM) -> float:
+def told_apart(w: Workshop, items: Rows, scored: step_judge, judge: Model) -> float:
     """How often the judge finds a right answer to these questions worth more than a wrong one; NaN without both."""
     rows = in_blocks(w.tried(items)) if items else items
     if not rows:
